@@ -1,0 +1,37 @@
+"""The research imaging archive that lives in Jupyter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dicomlake.cohort import Cohort, Series
+    from dicomlake.errors import DicomlakeError
+    from dicomlake.lake import Lake, open
+
+__all__ = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open"]
+
+_HOMES = {
+    "Cohort": "dicomlake.cohort",
+    "Series": "dicomlake.cohort",
+    "Lake": "dicomlake.lake",
+    "open": "dicomlake.lake",
+    "DicomlakeError": "dicomlake.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use: `import dicomlake` itself must stay fast."""
+    from importlib import import_module
+
+    if name == "datasets":
+        return import_module("dicomlake.datasets")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dicomlake' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

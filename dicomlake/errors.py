@@ -1,0 +1,75 @@
+"""What can go wrong, in one tree; every message ends with the remedy.
+
+    DicomlakeError
+    ├── NotADicomObject          the bytes are not a DICOM data set
+    │   └── BrokenObject         they begin as one, but cannot be read to the pixels
+    ├── NotALake                 no lake.toml here, or one that cannot be read
+    ├── CatalogError             the catalog cannot answer or cannot write
+    │   ├── SchemaTooNew         written by a newer dicomlake
+    │   └── QueryError           a condition that cannot be understood
+    ├── StorageError             a key cannot be written or read
+    │   └── StorageFull          no space left, or a size limit reached
+    ├── GeometryError            the frames do not form what was asked for
+    ├── UnsupportedPixels        no trusted decoder for these pixels
+    └── VolumeError              a volume is missing or cannot be opened
+
+No message holds the value of an identifying attribute: keywords, tags, UIDs, counts and
+paths that the caller gave, nothing else.
+"""
+
+from __future__ import annotations
+
+
+class DicomlakeError(Exception):
+    """Base of all errors raised by dicomlake."""
+
+
+class NotADicomObject(DicomlakeError):
+    """The bytes are not a DICOM data set."""
+
+
+class BrokenObject(NotADicomObject):
+    """A DICOM object that cannot be read as far as its pixels."""
+
+
+class NotALake(DicomlakeError):
+    """The folder holds no lake, or one whose settings cannot be read."""
+
+
+class CatalogError(DicomlakeError):
+    """The catalog cannot answer or cannot write."""
+
+
+class SchemaTooNew(CatalogError):
+    """The catalog was written by a newer dicomlake."""
+
+
+class QueryError(CatalogError):
+    """A query condition that cannot be understood; names the condition."""
+
+
+class StorageError(DicomlakeError):
+    """A key cannot be written or read."""
+
+
+class StorageFull(StorageError):
+    """No space left on the device, or a size limit was reached."""
+
+
+class GeometryError(DicomlakeError):
+    """The frames do not form the grid that was asked for."""
+
+
+class UnsupportedPixels(DicomlakeError):
+    """No trusted decoder for these pixels; the original is untouched.
+
+    transfer_syntax: the UID that found no decoder.
+    """
+
+    def __init__(self, message: str, *, transfer_syntax: str) -> None:
+        super().__init__(message)
+        self.transfer_syntax = transfer_syntax
+
+
+class VolumeError(DicomlakeError):
+    """A volume is missing, damaged or cannot be opened."""
