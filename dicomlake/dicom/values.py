@@ -1,0 +1,121 @@
+"""Raw value fields to text and numbers, by VR (PS3.5 section 6.2); the raw bytes stay untouched.
+
+Only what has a meaning outside the file is converted: bulk VRs (OB, OW, UN …) yield nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from struct import Struct
+
+TEXT_VRS = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+)
+SINGLE_VALUED = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is text here (PS3.5 6.2)
+BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+NUMERIC_TEXT_VRS = frozenset({"DS", "IS"})
+_DECODED_VRS = frozenset(
+    {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
+)  # the VRs SpecificCharacterSet applies to
+_BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+_STRUCTS = {
+    (big, vr): Struct((">" if big else "<") + code) for big in (False, True) for vr, code in _BINARY.items()
+}
+_TAG_STRUCTS = {False: Struct("<HH"), True: Struct(">HH")}
+_YEARS = {"D": 1 / 365.2425, "W": 7 / 365.2425, "M": 1 / 12, "Y": 1.0}
+# Character sets that are one Python codec each; code extensions (ISO 2022) go to pydicom.
+_CODECS = {"": "ascii", "ISO_IR 6": "ascii", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
+
+
+def resolve_vr(vr: str, signed: bool) -> str:
+    """One VR for the dictionary's alternatives ("US or SS"), which PixelRepresentation decides."""
+    if " or " not in vr:
+        return vr
+    if vr.startswith("US or SS"):
+        return "SS" if signed else "US"
+    return "OW" if vr.endswith("OW") else vr.split(" ", 1)[0]
+
+
+@lru_cache(maxsize=64)
+def _encodings(charset: tuple[str, ...]) -> tuple[str, ...]:
+    import warnings
+
+    from pydicom.charset import convert_encodings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unknown term falls back to the default repertoire
+        return tuple(convert_encodings(list(charset)))
+
+
+def decode(raw: bytes, charset: tuple[str, ...]) -> str:
+    """Text of a value in its SpecificCharacterSet; bytes that do not fit become U+FFFD, never an error."""
+    if raw.isascii() and b"\x1b" not in raw:
+        return raw.decode("ascii")
+    codec = _CODECS.get(charset[0]) if len(charset) == 1 else None
+    if codec == "ascii" or not charset:
+        return raw.decode("utf-8") if _is_utf8(raw) else raw.decode("latin-1")  # undeclared, but readable
+    if codec:
+        return raw.decode(codec, "replace")
+    import warnings
+
+    from pydicom.charset import decode_bytes
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return str(decode_bytes(raw, list(_encodings(charset)), {0x0C, 0x0A, 0x0D, 0x09, 0x5C, 0x5E, 0x3D}))
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def texts(vr: str, raw: bytes, charset: tuple[str, ...] = (), big_endian: bool = False) -> tuple[str, ...]:
+    """The values as text, padding removed; one entry a value, none for empty or bulk elements.
+
+    Numbers held in binary are written in their shortest exact form, tags (AT) as `GGGGEEEE`.
+    """
+    if vr in TEXT_VRS:
+        text = decode(raw, charset if vr in _DECODED_VRS else ("ISO_IR 100",))
+        if vr in SINGLE_VALUED:
+            text = text.rstrip(" \0")
+            return (text,) if text else ()
+        values = tuple(value.strip(" \0") for value in text.split("\\"))
+        return values if any(values) else ()
+    if vr == "AT":
+        unpack = _TAG_STRUCTS[big_endian]
+        return tuple(f"{g:04X}{e:04X}" for g, e in unpack.iter_unpack(raw[: len(raw) // 4 * 4]))
+    if vr in _BINARY:
+        return tuple(str(value) for value in _binary(vr, raw, big_endian))
+    return ()
+
+
+def _binary(vr: str, raw: bytes, big_endian: bool) -> tuple[int | float, ...]:
+    unpack = _STRUCTS[big_endian, vr]
+    return tuple(value for (value,) in unpack.iter_unpack(raw[: len(raw) // unpack.size * unpack.size]))
+
+
+def number(vr: str, text: str) -> float | None:
+    """One value of `texts` as a finite number: DS, IS and binary numbers, AS in years; None otherwise."""
+    if vr in NUMERIC_TEXT_VRS or vr in _BINARY:
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        return value if math.isfinite(value) else None
+    if vr == "AS" and len(text) == 4 and text[:3].isdigit():
+        per_year = _YEARS.get(text[3])
+        return int(text[:3]) * per_year if per_year else None
+    return None
+
+
+def numbers(vr: str, raw: bytes, big_endian: bool = False) -> tuple[float, ...]:
+    """All values as numbers; empty when any of them is not one, so that a vector is whole or absent."""
+    if vr in _BINARY:
+        return tuple(float(value) for value in _binary(vr, raw, big_endian))
+    found = [number(vr, text) for text in texts(vr, raw)]
+    return tuple(value for value in found if value is not None) if None not in found else ()
