@@ -1,0 +1,125 @@
+"""Headers to rows: one row for each element path and distinct value, from all instances of a series.
+
+A path is made of keywords, `ReferencedSeriesSequence.SeriesInstanceUID`; a private element is
+`0019,xx0C["SIEMENS MR HEADER"]`; one unknown to PS3.6 is `0019,000C`. Items of a sequence share a path.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dicomlake.catalog.blocks import SeriesHeaders
+from dicomlake.dicom import standard, values
+from dicomlake.dicom.headers import Attributes
+from dicomlake.errors import BrokenObject
+
+MAX_DISTINCT = 64  # an element with more values in a series is summed up in one row and checked in the block
+MAX_TEXT = 1024  # characters of a value in a row
+
+
+class AttributeRow(NamedTuple):
+    """One value of an element in a series, or the summary of its many values (text is None).
+
+    low, high: the value as a number, or the range of the many; None for text.
+    instances: how many of the series hold it.
+    """
+
+    path: str
+    creator: str | None
+    vr: str
+    text: str | None
+    low: float | None
+    high: float | None
+    instances: int
+
+
+class _Key(NamedTuple):
+    path: str
+    creator: str | None
+    vr: str
+
+
+_Flat = frozenset[tuple[_Key, str]]
+
+
+def rows(headers: SeriesHeaders) -> list[AttributeRow]:
+    """All rows of a series."""
+    counts: dict[_Key, dict[str, int]] = {}
+    for group in headers.groups:
+        creators = _creators(group.constant)
+        _count(counts, flatten(group.attributes(group.constant)), len(group.rows))
+        for tag, cells in group.varying.items():
+            for raw, holders in Counter(cells).items():
+                if raw is not None:
+                    flat = flatten(group.attributes({**creators, tag: raw}), only=tag)
+                    _count(counts, flat, holders)
+    return [row for key, texts in counts.items() for row in _rows_of(key, texts)]
+
+
+def _creators(elements: dict[int, tuple[str, bytes]]) -> dict[int, tuple[str, bytes]]:
+    return {tag: raw for tag, raw in elements.items() if tag & 0x00010000 and tag & 0xFF00 == 0}
+
+
+def _count(counts: dict[_Key, dict[str, int]], flat: _Flat, instances: int) -> None:
+    for key, text in flat:
+        texts = counts.setdefault(key, {})
+        texts[text] = texts.get(text, 0) + instances
+
+
+def _rows_of(key: _Key, texts: dict[str, int]) -> Iterator[AttributeRow]:
+    if len(texts) <= MAX_DISTINCT:
+        for text, count in texts.items():
+            number = values.number(key.vr, text)
+            yield AttributeRow(*key, text[:MAX_TEXT], number, number, count)
+        return
+    numbers = [number for text in texts if (number := values.number(key.vr, text)) is not None]
+    low, high = (min(numbers), max(numbers)) if numbers else (None, None)
+    yield AttributeRow(*key, None, low, high, sum(texts.values()))
+
+
+def flatten(attributes: Attributes, *, only: int | None = None) -> _Flat:
+    """(path, creator, VR) and text of every value, through all sequences.
+
+    An element without a value, or with a bulk one, is there with an empty text. only: the one tag wanted.
+    """
+    return frozenset(_flatten(attributes, "", only))
+
+
+def _flatten(attributes: Attributes, prefix: str, only: int | None = None) -> Iterator[tuple[_Key, str]]:
+    for tag in attributes.elements if only is None else (only,):
+        vr = attributes.vr(tag)
+        creator = attributes.creator(tag) if tag & 0x00010000 else None
+        path = prefix + name_of(tag, creator)
+        key = _Key(path, creator, vr)
+        if vr == "SQ":
+            yield from _flatten_items(attributes, tag, path, key)
+            continue
+        texts = attributes.texts(tag)
+        if not texts:
+            yield key, ""
+        for text in texts:
+            yield key, text
+
+
+def _flatten_items(attributes: Attributes, tag: int, path: str, key: _Key) -> Iterator[tuple[_Key, str]]:
+    try:
+        items = attributes.items(tag)
+    except BrokenObject:
+        items = ()
+    if not items:
+        yield key, ""
+    for item in items:
+        yield from _flatten(item, path + ".")
+
+
+def name_of(tag: int, creator: str | None) -> str:
+    """The name of an element in a path."""
+    group, element = tag >> 16, tag & 0xFFFF
+    if tag & 0x00010000:
+        if creator is not None:
+            return f'{group:04x},xx{element & 0xFF:02X}["{creator}"]'
+        return f"{group:04X},{element:04X}"
+    entry = standard.lookup(tag)
+    return entry[1] if entry and entry[1] else f"{group:04X},{element:04X}"

@@ -1,0 +1,159 @@
+"""Connections to the catalog: SQLite in WAL mode beside the data, or a server by URL.
+
+One writer at a time, across processes: an exclusive lock on `catalog.lock` spans BEGIN IMMEDIATE to
+COMMIT and every checkpoint. No writer ever meets "database is locked", and no checkpoint overlaps a
+commit, which is the race that corrupts WAL databases before SQLite 3.51.3.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from dicomlake.errors import CatalogError
+
+SAFE_SQLITE = (3, 51, 3)
+_CHECKPOINT_BYTES = 8 << 20
+_BUSY_S = 120  # a reader may wait this long for a schema change; writers wait for the lock instead
+
+
+def sqlite_module() -> ModuleType:
+    """The newest SQLite at hand: the interpreter's own if it is safe, else the bundled one."""
+    if sqlite3.sqlite_version_info >= SAFE_SQLITE:
+        return sqlite3
+    try:
+        from pysqlite3 import dbapi2
+    except ImportError:
+        return sqlite3
+    bundled: ModuleType = dbapi2
+    return bundled
+
+
+def sqlite_version() -> tuple[str, bool]:
+    """The version of SQLite in force, and whether it is free of the WAL-reset race."""
+    module = sqlite_module()
+    return str(module.sqlite_version), tuple(module.sqlite_version_info) >= SAFE_SQLITE
+
+
+class Database:
+    """The engine of one catalog with its write lock.
+
+    path: of the SQLite file. url: of a server instead; then the server's own locks serve.
+    read_only: never writes, not even a journal; for lakes on read-only media.
+    """
+
+    def __init__(self, path: Path | None = None, *, url: str | None = None, read_only: bool = False) -> None:
+        self.read_only = read_only
+        self.path = path
+        self.engine = (
+            create_engine(url, hide_parameters=True) if url else _sqlite_engine(_required(path), read_only)
+        )
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view of the catalog."""
+        try:
+            with self.engine.connect() as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, alone: committed and durable on a clean exit, undone on an error."""
+        if self.read_only:
+            raise CatalogError("the lake is opened read-only: open it from a folder that can be written")
+        try:
+            with self._lock(), self.engine.connect() as connection:
+                writing = connection.execution_options(dicomlake_write=True)
+                with writing.begin():
+                    yield writing
+                self._checkpoint(connection)
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        if self.path is None:
+            yield
+            return
+        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _checkpoint(self, connection: Connection, *, always: bool = False) -> None:
+        if self.path is None:
+            return
+        wal = self.path.with_name(self.path.name + "-wal")
+        if always or (wal.exists() and wal.stat().st_size > _CHECKPOINT_BYTES):
+            raw: Any = connection.connection.dbapi_connection
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Fold the journal into the file, so that it can travel, and drop the connections."""
+        if self.path is not None and not self.read_only:
+            with self._lock(), self.engine.connect() as connection:
+                self._checkpoint(connection, always=True)
+        self.engine.dispose()
+
+
+def _required(path: Path | None) -> Path:
+    if path is None:
+        raise CatalogError("a catalog needs a path or a URL")
+    return path
+
+
+def _sqlite_engine(path: Path, read_only: bool) -> Engine:
+    wal = path.with_name(path.name + "-wal")
+    if read_only and wal.exists() and wal.stat().st_size and not os.access(path.parent, os.W_OK):
+        raise CatalogError(
+            "the catalog has an unfinished journal: open the lake once where it can be written"
+        )
+    query = "?uri=true&mode=ro&immutable=1" if read_only else ""
+    target = f"file:{path}" if read_only else str(path)
+    engine = create_engine(
+        f"sqlite:///{target}{query}",
+        module=sqlite_module(),
+        hide_parameters=True,  # an error's text must not carry a patient's values
+        poolclass=NullPool if read_only else QueuePool,
+        connect_args={"timeout": _BUSY_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.isolation_level = None  # transactions begin where we say, see below
+        if not read_only:
+            dbapi_connection.execute("PRAGMA journal_mode=WAL").fetchall()
+            dbapi_connection.execute("PRAGMA synchronous=FULL")
+            dbapi_connection.execute("PRAGMA wal_autocheckpoint=0")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("dicomlake_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def _translated(error: DBAPIError) -> CatalogError:
+    """The database's own words, without the statement and its parameters: those may identify a patient."""
+    words = str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
+    remedy = (
+        "free space and try again"
+        if "full" in words
+        else "run `dicomlake verify`; `dicomlake rebuild` recreates it"
+    )
+    return CatalogError(f"the catalog failed: {words}; {remedy}")

@@ -1,0 +1,245 @@
+"""The columnar mirror: the catalog once more as Parquet, for scans; rebuildable, never the truth.
+
+`series` is wide, one row a series; `attribute` is long, one row for each element path and value, sorted
+by path, so that a query on any element reads only its own stretch. A refresh appends one part with the
+series that changed and notes the rows they replace; many small parts are merged now and then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, select
+
+from dicomlake.catalog import attributes, reader, schema
+from dicomlake.catalog.catalog import Catalog
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+FORMAT = 1
+_SERIES_A_PART = 1000  # bounds the memory of a refresh
+_MERGE_PARTS = 8
+_READERS_S = 3600
+_STATE = "state.json"
+_VOLUME_COLUMNS = (
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "number",
+    "verdict",
+    "reason",
+    "shape",
+    "dtype",
+    "key",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the mirror holds.
+
+    change: the newest change in it. parts: names of its parts. closed: ids of series rows in the parts
+    that were replaced since.
+    """
+
+    change: int = 0
+    parts: tuple[str, ...] = ()
+    closed: tuple[int, ...] = ()
+    format: int = FORMAT
+
+
+class Mirror:
+    """The mirror of one catalog in one folder."""
+
+    def __init__(self, catalog: Catalog, folder: Path) -> None:
+        self._catalog = catalog
+        self._writable = os.access(folder.parent, os.W_OK)
+        self._temporary = None if self._writable else tempfile.TemporaryDirectory(prefix="dicomlake-mirror-")
+        self._folder = Path(self._temporary.name) if self._temporary else folder
+
+    def close(self) -> None:
+        """Remove what a read-only lake had to keep elsewhere."""
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def connect(self) -> DuckDBPyConnection:
+        """A DuckDB connection with the current views `series`, `attribute`, `volume`, `study`, `patient`.
+
+        It reads the mirror's files and nothing else, and its settings are locked.
+        """
+        import duckdb
+
+        state = self.refresh()
+        connection = duckdb.connect(":memory:")
+        files = {kind: [str(self._part(kind, part)) for part in state.parts] for kind in _KINDS}
+        closed = ", ".join(str(i) for i in (*state.closed, -1))
+        for kind in _KINDS:
+            source = f"read_parquet({files[kind]!r})"
+            connection.execute(
+                f"CREATE VIEW {kind} AS SELECT * FROM {source} WHERE series_id NOT IN ({closed})"
+            )
+        self._add_volumes(connection)
+        connection.execute(_DERIVED)
+        allowed = [name for names in files.values() for name in names]
+        connection.execute(f"SET allowed_paths = {allowed!r}")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        return connection
+
+    def _add_volumes(self, connection: DuckDBPyConnection) -> None:
+        import pyarrow as pa
+
+        with self._catalog.read() as view:
+            query = schema.current(schema.volume).with_only_columns(
+                *(schema.volume.c[n] for n in _VOLUME_COLUMNS)
+            )
+            rows = [dict(row) for row in view.execute(query).mappings()]
+        types = [(n, pa.int64() if n == "number" else pa.string()) for n in _VOLUME_COLUMNS]
+        table = pa.Table.from_pylist(rows, schema=pa.schema(types))
+        connection.register("_volume", table)
+        connection.execute("CREATE TABLE volume AS SELECT * FROM _volume")
+        connection.unregister("_volume")
+
+    def refresh(self) -> State:
+        """Bring the mirror up to the newest change; return what it holds."""
+        head = self._catalog.head()
+        state = self._state()
+        if state.parts and state.change == head and state.format == FORMAT:
+            return state
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._lock():
+            state = self._state()  # another process may have done it meanwhile
+            state = state if state.format == FORMAT and state.change <= head else State()
+            state = self._append(state)
+            if len(state.parts) > _MERGE_PARTS:
+                state = self._merge(state)
+            self._save(state)
+            self._sweep(state)
+        return state
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _state(self) -> State:
+        try:
+            found = json.loads((self._folder / _STATE).read_text())
+            return State(found["change"], tuple(found["parts"]), tuple(found["closed"]), found["format"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return State()
+
+    def _save(self, state: State) -> None:
+        temporary = self._folder / f"{_STATE}.tmp"
+        temporary.write_text(json.dumps(asdict(state)))
+        temporary.replace(self._folder / _STATE)
+
+    def _part(self, kind: str, part: str) -> Path:
+        return self._folder / f"{kind}-{part}.parquet"
+
+    def _append(self, state: State) -> State:
+        with self._catalog.read() as view:
+            head = schema.head(view)
+            table = schema.series
+            changed = select(table.c.id).where(table.c.v_from > state.change, table.c.v_to.is_(None))
+            ids = [int(i) for (i,) in view.execute(changed.order_by(table.c.id))]
+            replaced = select(table.c.id).where(table.c.v_to > state.change, table.c.v_from <= state.change)
+            closed = [int(i) for (i,) in view.execute(replaced)]
+            parts = list(state.parts)
+            for start in range(0, len(ids) or not parts, _SERIES_A_PART):  # an empty lake has one empty part
+                name = f"{head}-{start}"
+                self._write_part(view, name, ids[start : start + _SERIES_A_PART])
+                parts.append(name)
+        return State(head, tuple(dict.fromkeys(parts)), (*state.closed, *closed))
+
+    def _write_part(self, view: Connection, name: str, ids: Sequence[int]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        series = pa.Table.from_pylist(
+            [_series_row(row) for row in reader.series_rows(view, ids)], schema=_arrow_schema("series")
+        )
+        columns: dict[str, list[Any]] = {name: [] for name in _ATTRIBUTE_COLUMNS}
+        for series_id in ids:
+            for row in attributes.rows(reader.headers_of(view, series_id)):
+                for column, value in zip(_ATTRIBUTE_COLUMNS, (series_id, *row), strict=True):
+                    columns[column].append(value)
+        long = pa.table(columns, schema=_arrow_schema("attribute")).sort_by(
+            [("path", "ascending"), ("series_id", "ascending")]
+        )
+        pq.write_table(series, self._part("series", name), compression="zstd")
+        pq.write_table(long, self._part("attribute", name), compression="zstd", row_group_size=100_000)
+
+    def _merge(self, state: State) -> State:
+        """One part of all, without the closed rows."""
+        import duckdb
+
+        name = f"{state.change}-all"
+        closed = ", ".join(str(i) for i in (*state.closed, -1))
+        with duckdb.connect(":memory:") as connection:
+            for kind, order in (("series", "series_id"), ("attribute", "path, series_id")):
+                files = [str(self._part(kind, part)) for part in state.parts]
+                connection.execute(
+                    f"COPY (SELECT * FROM read_parquet({files!r}) WHERE series_id NOT IN ({closed}) "
+                    f"ORDER BY {order}) TO '{self._part(kind, name)}' "
+                    "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)"
+                )
+        return State(state.change, (name,), ())
+
+    def _sweep(self, state: State) -> None:
+        """Remove parts that no state names, once no reader can still be at work on them."""
+        wanted = {self._part(kind, part).name for kind in _KINDS for part in state.parts}
+        for path in self._folder.glob("*.parquet"):
+            if path.name not in wanted and time.time() - path.stat().st_mtime > _READERS_S:
+                path.unlink(missing_ok=True)
+
+
+_KINDS = ("series", "attribute")
+_ATTRIBUTE_COLUMNS = ("series_id", "path", "creator", "vr", "text", "low", "high", "instances")
+_DERIVED = """
+CREATE VIEW study AS
+    SELECT StudyInstanceUID, any_value(PatientID) AS PatientID, list(DISTINCT Modality) AS Modalities,
+           count(*) AS series, sum(instances)::BIGINT AS instances
+    FROM series GROUP BY StudyInstanceUID;
+CREATE VIEW patient AS
+    SELECT PatientID, count(DISTINCT StudyInstanceUID) AS studies, count(*) AS series,
+           sum(instances)::BIGINT AS instances
+    FROM series GROUP BY PatientID;
+"""
+
+
+def _series_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {"series_id": row["id"], **{name: row[name] for name in _series_columns()[1:]}}
+
+
+def _series_columns() -> tuple[str, ...]:
+    dropped = {"id", "v_from", "v_to", "digest"}
+    return ("series_id", *(column.name for column in schema.series.c if column.name not in dropped))
+
+
+def _arrow_schema(kind: str) -> Any:
+    import pyarrow as pa
+
+    if kind == "series":
+        whole, facets = {"series_id", "instances", "bytes"}, schema.NUMBER_FACETS
+        return pa.schema(
+            [
+                (name, pa.int64() if name in whole else pa.float64() if name in facets else pa.string())
+                for name in _series_columns()
+            ]
+        )
+    numbers = {"series_id": pa.int64(), "instances": pa.int64(), "low": pa.float64(), "high": pa.float64()}
+    return pa.schema([(name, numbers.get(name, pa.string())) for name in _ATTRIBUTE_COLUMNS])

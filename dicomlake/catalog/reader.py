@@ -1,0 +1,223 @@
+"""Point look-ups in the catalog; each function reads inside the caller's view."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select
+
+from dicomlake.catalog import schema
+from dicomlake.catalog.blocks import SeriesHeaders, unpack
+from dicomlake.catalog.schema import current, of_series
+from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
+
+_MANY = 500  # bound parameters per statement
+
+
+def instances_with_uids(connection: Connection, uids: Sequence[str]) -> dict[str, list[Instance]]:
+    """The stored objects of each of these SOPInstanceUIDs."""
+    found: dict[str, list[Instance]] = {}
+    for start in range(0, len(uids), _MANY):
+        wanted = schema.instance.c.SOPInstanceUID.in_(uids[start : start + _MANY])
+        for row in connection.execute(current(schema.instance).where(wanted)).mappings():
+            found.setdefault(row["SOPInstanceUID"], []).append(_instance(row))
+    return found
+
+
+def instances_of(connection: Connection, key: SeriesKey, *, conflicts: bool = False) -> list[Instance]:
+    """The objects of a series, without those in conflict unless asked for."""
+    table = schema.instance
+    query = current(table).where(of_series(table, key)).order_by(table.c.id)
+    if not conflicts:
+        query = query.where(table.c.conflict == 0)
+    return [_instance(row) for row in connection.execute(query).mappings()]
+
+
+def all_instances(connection: Connection) -> Iterator[Instance]:
+    """Every stored object."""
+    for row in connection.execute(current(schema.instance).order_by(schema.instance.c.id)).mappings():
+        yield _instance(row)
+
+
+def conflicts(connection: Connection) -> list[Instance]:
+    """The objects whose SOPInstanceUID another object had before."""
+    query = current(schema.instance).where(schema.instance.c.conflict == 1)
+    return [_instance(row) for row in connection.execute(query).mappings()]
+
+
+def unsettled(connection: Connection) -> list[SeriesKey]:
+    """Series that hold acknowledged objects but are not visible with them."""
+    table = schema.instance
+    query = (
+        select(table.c.StudyInstanceUID, table.c.SeriesInstanceUID)
+        .where(table.c.settled == 0, table.c.v_to.is_(None))
+        .distinct()
+    )
+    return [SeriesKey(*row) for row in connection.execute(query)]
+
+
+def series_rows(connection: Connection, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """The rows of series by id, in that order, or all current ones."""
+    if ids is None:
+        rows = connection.execute(current(schema.series).order_by(schema.series.c.id)).mappings()
+        return [dict(row) for row in rows]
+    found: dict[int, dict[str, Any]] = {}
+    for start in range(0, len(ids), _MANY):
+        query = select(schema.series).where(schema.series.c.id.in_(ids[start : start + _MANY]))
+        found |= {row["id"]: dict(row) for row in connection.execute(query).mappings()}
+    return [found[i] for i in ids if i in found]
+
+
+def series_ids_with(connection: Connection, uid: str) -> list[int]:
+    """The current series that a series, study or SOP instance UID names."""
+    table = schema.series
+    by_uid = or_(table.c.SeriesInstanceUID == uid, table.c.StudyInstanceUID == uid)
+    ids = connection.execute(select(table.c.id).where(by_uid, table.c.v_to.is_(None)).order_by(table.c.id))
+    found = [int(i) for (i,) in ids]
+    return found or series_ids_of_instance(connection, uid)
+
+
+def series_ids_of_instance(connection: Connection, uid: str) -> list[int]:
+    """The current series that hold an instance."""
+    table, held = schema.series, schema.instance
+    query = select(table.c.id).where(
+        table.c.v_to.is_(None),
+        held.c.v_to.is_(None),
+        held.c.SOPInstanceUID == uid,
+        held.c.SeriesInstanceUID == table.c.SeriesInstanceUID,
+        held.c.StudyInstanceUID == table.c.StudyInstanceUID,
+    )
+    return [int(i) for (i,) in connection.execute(query.distinct())]
+
+
+def headers_of(connection: Connection, series_id: int) -> SeriesHeaders:
+    """The full headers of a series. Raises KeyError when there is no such series."""
+    table = schema.series_header
+    block = connection.execute(select(table.c.block).where(table.c.series_id == series_id)).scalar()
+    if block is None:
+        raise KeyError(series_id)
+    return unpack(block)
+
+
+def volumes_of(connection: Connection, key: SeriesKey | None = None) -> list[Volume]:
+    """The volumes of a series, or of all."""
+    table = schema.volume
+    query = current(table).order_by(table.c.SeriesInstanceUID, table.c.number)
+    if key is not None:
+        query = query.where(of_series(table, key))
+    return [_volume(row) for row in connection.execute(query).mappings()]
+
+
+def studies(connection: Connection) -> list[dict[str, Any]]:
+    """One row a study, with counts of its series and instances and its modalities."""
+    table, of = schema.study, schema.series
+    query = (
+        select(
+            table.c.StudyInstanceUID,
+            table.c.PatientID,
+            table.c.StudyDate,
+            table.c.StudyDescription,
+            table.c.AccessionNumber,
+            func.count(of.c.id).label("series"),
+            func.sum(of.c.instances).label("instances"),
+        )
+        .join(of, and_(of.c.StudyInstanceUID == table.c.StudyInstanceUID, of.c.v_to.is_(None)))
+        .where(table.c.v_to.is_(None))
+        .group_by(table.c.id)
+        .order_by(table.c.StudyDate, table.c.StudyInstanceUID)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def patients(connection: Connection) -> list[dict[str, Any]]:
+    """One row a patient, with counts of studies, series and instances."""
+    table, of = schema.patient, schema.series
+    same = and_(
+        of.c.PatientID == table.c.PatientID,
+        of.c.IssuerOfPatientID == table.c.IssuerOfPatientID,
+        of.c.v_to.is_(None),
+    )
+    query = (
+        select(
+            table.c.PatientID,
+            table.c.IssuerOfPatientID,
+            table.c.PatientName,
+            table.c.PatientSex,
+            table.c.PatientBirthDate,
+            func.count(of.c.StudyInstanceUID.distinct()).label("studies"),
+            func.count(of.c.id).label("series"),
+            func.sum(of.c.instances).label("instances"),
+        )
+        .join(of, same)
+        .where(table.c.v_to.is_(None))
+        .group_by(table.c.id)
+        .order_by(table.c.PatientID)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def findings(connection: Connection, scope: str | None = None) -> list[Finding]:
+    """Open findings, all or those about one object."""
+    query = current(schema.finding).order_by(schema.finding.c.id)
+    if scope is not None:
+        query = query.where(schema.finding.c.scope == scope)
+    rows = connection.execute(query).mappings()
+    return [Finding(row["severity"], row["kind"], row["scope"], row["message"]) for row in rows]
+
+
+def refused(connection: Connection) -> list[Refused]:
+    """What lies in quarantine."""
+    rows = connection.execute(current(schema.quarantine).order_by(schema.quarantine.c.id)).mappings()
+    return [Refused(row["sha256"], row["size"], row["reason"], row["origin"]) for row in rows]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many patients, studies, series, instances, volumes, findings and refused objects there are."""
+    tables = {
+        "patients": schema.patient,
+        "studies": schema.study,
+        "series": schema.series,
+        "instances": schema.instance,
+        "findings": schema.finding,
+        "refused": schema.quarantine,
+    }
+    found = {
+        name: int(connection.execute(select(func.count()).where(table.c.v_to.is_(None))).scalar() or 0)
+        for name, table in tables.items()
+    }
+    built = select(func.count()).where(schema.volume.c.v_to.is_(None), schema.volume.c.key.is_not(None))
+    return found | {"volumes": int(connection.execute(built).scalar() or 0)}
+
+
+def _instance(row: RowMapping) -> Instance:
+    return Instance(
+        sop_instance_uid=row["SOPInstanceUID"],
+        sop_class_uid=row["SOPClassUID"],
+        series=SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]),
+        transfer_syntax=row["TransferSyntaxUID"],
+        key=row["key"],
+        size=row["size"],
+        sha256=row["sha256"],
+        dataset_sha256=row["dataset_sha256"],
+        conflict=bool(row["conflict"]),
+    )
+
+
+def _volume(row: RowMapping) -> Volume:
+    affine, spacing = row["affine_lps"], row["spacing_mm"]
+    return Volume(
+        series=SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]),
+        number=row["number"],
+        verdict=row["verdict"],
+        dims=tuple(json.loads(row["dims"])),
+        shape=tuple(json.loads(row["shape"])),
+        dtype=row["dtype"],
+        affine_lps=None if affine is None else tuple(tuple(line) for line in json.loads(affine)),
+        spacing_mm=None if spacing is None else tuple(json.loads(spacing)),
+        reason=row["reason"],
+        key=row["key"],
+        store_sha256=row["store_sha256"],
+        info=json.loads(row["info"]),
+    )

@@ -1,0 +1,277 @@
+"""The tables of the catalog and how they came about: numbered forward migrations.
+
+Rows are closed, not edited: `v_from` is the change that made a row, `v_to` the one that replaced it, so
+"as of change N" is a condition. `digest` covers the other columns of a row but `v_to`; `verify` computes
+it again. Columns with names from PS3.6 hold what the element of that name holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    and_,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
+
+from dicomlake.errors import SchemaTooNew
+from dicomlake.records import SeriesKey
+
+metadata = MetaData()
+
+TEXT_FACETS = (
+    "PatientID",
+    "PatientSex",
+    "StudyDate",
+    "StudyDescription",
+    "AccessionNumber",
+    "Modality",
+    "SeriesDate",
+    "SeriesDescription",
+    "ProtocolName",
+    "BodyPartExamined",
+    "Laterality",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "InstitutionName",
+    "StationName",
+    "SOPClassUID",
+    "FrameOfReferenceUID",
+    "ImageType",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "PatientPosition",
+)
+NUMBER_FACETS = (
+    "PatientAge",
+    "SeriesNumber",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "SliceThickness",
+    "KVP",
+    "MagneticFieldStrength",
+    "RepetitionTime",
+    "EchoTime",
+    "FlipAngle",
+)
+
+
+def _versioned() -> tuple[Column[Any], ...]:
+    return (
+        Column("v_from", Integer, nullable=False, index=True),
+        Column("v_to", Integer, index=True),
+        Column("digest", String(32), nullable=False),
+    )
+
+
+info = Table(
+    "info", metadata, Column("name", String(64), primary_key=True), Column("value", String, nullable=False)
+)
+
+change = Table(
+    "change",
+    metadata,
+    Column("v", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("kind", String(32), nullable=False),
+)
+
+patient = Table(
+    "patient",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("PatientID", String, nullable=False, index=True),
+    Column("IssuerOfPatientID", String, nullable=False),
+    Column("PatientName", String),
+    Column("PatientSex", String),
+    Column("PatientBirthDate", String),
+    *_versioned(),
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("StudyInstanceUID", String, nullable=False, index=True),
+    Column("PatientID", String, nullable=False, index=True),
+    Column("IssuerOfPatientID", String, nullable=False),
+    Column("StudyDate", String),
+    Column("StudyTime", String),
+    Column("StudyID", String),
+    Column("StudyDescription", String),
+    Column("AccessionNumber", String),
+    *_versioned(),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("SeriesInstanceUID", String, nullable=False, index=True),
+    Column("StudyInstanceUID", String, nullable=False, index=True),
+    Column("IssuerOfPatientID", String, nullable=False),
+    *(Column(name, String) for name in TEXT_FACETS),
+    *(Column(name, Float) for name in NUMBER_FACETS),
+    Column("instances", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    *_versioned(),
+)
+
+series_header = Table(
+    "series_header",
+    metadata,
+    Column("series_id", Integer, primary_key=True, autoincrement=False),
+    Column("block", LargeBinary, nullable=False),
+    Column("digest", String(32), nullable=False),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("SOPInstanceUID", String, nullable=False, index=True),
+    Column("SOPClassUID", String, nullable=False),
+    Column("SeriesInstanceUID", String, nullable=False),
+    Column("StudyInstanceUID", String, nullable=False),
+    Column("TransferSyntaxUID", String, nullable=False),
+    Column("key", String, nullable=False, unique=True),
+    Column("size", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("dataset_sha256", String(64), nullable=False),
+    Column("conflict", Integer, nullable=False),
+    # 0 from the acknowledgement until the series settles; only this and v_to ever change
+    Column("settled", Integer, nullable=False),
+    *_versioned(),
+    Index("instance_of_series", "SeriesInstanceUID", "StudyInstanceUID"),
+    Index("instance_unsettled", "settled", sqlite_where=None),
+)
+
+volume = Table(
+    "volume",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("SeriesInstanceUID", String, nullable=False, index=True),
+    Column("StudyInstanceUID", String, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("dims", String, nullable=False),
+    Column("shape", String, nullable=False),
+    Column("dtype", String, nullable=False),
+    Column("affine_lps", String),
+    Column("spacing_mm", String),
+    Column("key", String),
+    Column("store_sha256", String(64)),
+    Column("info", String, nullable=False),
+    *_versioned(),
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("severity", String(8), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("scope", String, nullable=False, index=True),
+    Column("message", String, nullable=False),
+    *_versioned(),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("size", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("origin", String, nullable=False),
+    *_versioned(),
+)
+
+VERSIONED = (patient, study, series, instance, volume, finding, quarantine)
+
+
+def current(table: Table) -> Select[Any]:
+    """The rows of a table that are in force."""
+    return select(table).where(table.c.v_to.is_(None))
+
+
+def of_series(table: Table, key: SeriesKey) -> ColumnElement[bool]:
+    """The condition that a row belongs to a series."""
+    return and_(table.c.SeriesInstanceUID == key.series_uid, table.c.StudyInstanceUID == key.study_uid)
+
+
+_NOT_DIGESTED = frozenset({"id", "v_to", "digest", "settled"})
+
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """BLAKE2b-128 of a row's columns, in hexadecimal; bytes count by their own hash."""
+    facts = {
+        name: hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+        for name, value in row.items()
+        if name not in _NOT_DIGESTED
+    }
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _create_all(connection: Connection) -> None:
+    metadata.create_all(connection)
+
+
+Migration = Callable[[Connection], None]
+MIGRATIONS: tuple[Migration, ...] = (_create_all,)
+
+
+def version(connection: Connection) -> int:
+    """The schema version of a catalog; 0 when it has no tables yet."""
+    if not inspect(connection).has_table("info"):
+        return 0
+    found = connection.execute(select(info.c.value).where(info.c.name == "schema_version")).scalar()
+    return int(found) if found is not None else 0
+
+
+def migrate(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+    """Bring a catalog to the newest version, inside the caller's transaction; return the steps taken.
+
+    Raises SchemaTooNew when it is newer than this program.
+    """
+    have = version(connection)
+    if have > len(migrations):
+        raise SchemaTooNew(
+            f"the catalog has schema {have}, this dicomlake knows {len(migrations)}: upgrade dicomlake"
+        )
+    for number, step in enumerate(migrations[have:], have + 1):
+        step(connection)
+        _set_version(connection, number)
+    return len(migrations) - have
+
+
+def _set_version(connection: Connection, number: int) -> None:
+    done = connection.execute(update(info).where(info.c.name == "schema_version").values(value=str(number)))
+    if done.rowcount == 0:
+        connection.execute(insert(info).values(name="schema_version", value=str(number)))
+
+
+def head(connection: Connection) -> int:
+    """The number of the newest change, 0 in an empty catalog."""
+    return int(connection.execute(select(func.max(change.c.v))).scalar() or 0)
