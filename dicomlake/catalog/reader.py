@@ -26,6 +26,15 @@ def instances_with_uids(connection: Connection, uids: Sequence[str]) -> dict[str
     return found
 
 
+def keys_among(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Those of these keys that are registered."""
+    found: set[str] = set()
+    for start in range(0, len(keys), _MANY):
+        wanted = schema.instance.c.key.in_(keys[start : start + _MANY])
+        found |= {key for (key,) in connection.execute(select(schema.instance.c.key).where(wanted))}
+    return found
+
+
 def instances_of(connection: Connection, key: SeriesKey, *, conflicts: bool = False) -> list[Instance]:
     """The objects of a series, without those in conflict unless asked for."""
     table = schema.instance

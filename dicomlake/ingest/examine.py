@@ -1,0 +1,116 @@
+"""One object: read it, hash it, read its header; decide nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from dicomlake.dicom.headers import Attributes, Header, HeaderReader
+from dicomlake.errors import NotADicomObject
+from dicomlake.ingest.sources import Candidate, Content
+from dicomlake.records import SeriesKey
+
+IN_MEMORY = 64 << 20  # bytes of an object that is read whole; longer ones are read in pieces
+_IDENTITY = {
+    "SOPInstanceUID": 0x00080018,
+    "SOPClassUID": 0x00080016,
+    "SeriesInstanceUID": 0x0020000E,
+    "StudyInstanceUID": 0x0020000D,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A DICOM object that can be named, with its hashes (hexadecimal SHA-256) and header.
+
+    data: the whole object, None when it is too long to hold.
+    """
+
+    origin: str
+    content: Content
+    data: bytes | None
+    sop_instance_uid: str
+    sop_class_uid: str
+    series: SeriesKey
+    transfer_syntax: str
+    size: int
+    sha256: str
+    dataset_sha256: str
+    header: Attributes
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """An object that cannot be taken, and why.
+
+    data: its bytes where they are at hand; sha256 is empty when it could not be read at all.
+    """
+
+    origin: str
+    reason: str
+    content: Content | None
+    data: bytes | None = None
+    sha256: str = ""
+    size: int = 0
+
+
+def examine(candidate: Candidate, headers: HeaderReader) -> Examined | Unusable:
+    """Read an object; an Unusable one says why it cannot be taken."""
+    content = candidate.content
+    data: bytes | None = None
+    sha256 = ""
+    try:
+        if content.size <= IN_MEMORY:
+            data = content.read()
+        sha256 = _sha256(content, data, 0)
+        header = headers.read(content if data is None else data)
+        dataset_sha256 = _sha256(content, data, header.dataset_offset)
+    except NotADicomObject as error:
+        return Unusable(candidate.origin, str(error), content, data, sha256, _size(content, data))
+    except OSError as error:
+        reason = (
+            f"cannot be read ({error.strerror or type(error).__name__}): check its permissions and medium"
+        )
+        return Unusable(candidate.origin, reason, None)
+    found = {keyword: header.dataset.text(tag) for keyword, tag in _IDENTITY.items()}
+    missing = [keyword for keyword, uid in found.items() if not uid]
+    if missing:
+        reason = f"has no {' and no '.join(missing)}: correct the object and ingest it again"
+        return Unusable(candidate.origin, reason, content, data, sha256, _size(content, data))
+    return _examined(candidate, data, header, {k: v or "" for k, v in found.items()}, sha256, dataset_sha256)
+
+
+def _examined(
+    candidate: Candidate, data: bytes | None, header: Header, uids: dict[str, str], sha256: str, dataset: str
+) -> Examined:
+    return Examined(
+        origin=candidate.origin,
+        content=candidate.content,
+        data=data,
+        sop_instance_uid=uids["SOPInstanceUID"],
+        sop_class_uid=uids["SOPClassUID"],
+        series=SeriesKey(uids["StudyInstanceUID"], uids["SeriesInstanceUID"]),
+        transfer_syntax=header.transfer_syntax,
+        size=_size(candidate.content, data),
+        sha256=sha256,
+        dataset_sha256=dataset,
+        header=header.dataset,
+        problems=header.problems,
+    )
+
+
+def _size(content: Content, data: bytes | None) -> int:
+    return content.size if data is None else len(data)
+
+
+def _sha256(content: Content, data: bytes | None, start: int) -> str:
+    """Hash from `start` to the end."""
+    if data is not None:
+        return hashlib.sha256(memoryview(data)[start:]).hexdigest()
+    digest, skip = hashlib.sha256(), start
+    for chunk in content.chunks():
+        if skip < len(chunk):
+            digest.update(memoryview(chunk)[skip:])
+        skip = max(0, skip - len(chunk))
+    return digest.hexdigest()
