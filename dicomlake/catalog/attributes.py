@@ -87,6 +87,16 @@ def flatten(attributes: Attributes, *, only: int | None = None) -> _Flat:
     return frozenset(_flatten(attributes, "", only))
 
 
+def listing(attributes: Attributes) -> dict[str, tuple[str, ...]]:
+    """Path -> values of one header, in the order of the object; bulk and empty elements have none."""
+    found: dict[str, list[str]] = {}
+    for key, text in _flatten(attributes, ""):
+        values_of_path = found.setdefault(key.path, [])
+        if text:
+            values_of_path.append(text)
+    return {path: tuple(texts) for path, texts in found.items()}
+
+
 def _flatten(attributes: Attributes, prefix: str, only: int | None = None) -> Iterator[tuple[_Key, str]]:
     for tag in attributes.elements if only is None else (only,):
         vr = attributes.vr(tag)

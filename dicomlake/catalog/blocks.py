@@ -15,6 +15,7 @@ import zstandard
 
 from dicomlake.dicom.headers import Attributes, Encoding, Raw
 from dicomlake.dicom.values import BULK_VRS
+from dicomlake.errors import CatalogError
 
 FORMAT = 1
 MAX_BULK_VALUE = 1 << 10  # bytes kept of OB, OW, UN …; longer values stay in the original only
@@ -146,9 +147,16 @@ def _cell(raw: Raw) -> _Cell:
     return [vr, value.decode("latin-1")]
 
 
+class BlockError(CatalogError):
+    """A block that cannot be read."""
+
+
 def unpack(block: bytes) -> SeriesHeaders:
-    """The headers in a block."""
-    body = json.loads(zstandard.ZstdDecompressor().decompress(block))
+    """The headers in a block. Raises BlockError when it is damaged."""
+    try:
+        body = json.loads(zstandard.ZstdDecompressor().decompress(block))
+    except (zstandard.ZstdError, ValueError) as error:
+        raise BlockError("the headers of a series are damaged: `dicomlake rebuild` recreates them") from error
     return SeriesHeaders(
         tuple(body["instances"]),
         tuple(

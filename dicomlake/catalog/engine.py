@@ -52,6 +52,8 @@ class Database:
     read_only: never writes, not even a journal; for lakes on read-only media.
     """
 
+    _file: tuple[int, int] | None  # the file that the engine's connections have open
+
     def __init__(self, path: Path | None = None, *, url: str | None = None, read_only: bool = False) -> None:
         self.read_only = read_only
         self.path = path
@@ -62,6 +64,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view of the catalog."""
+        self._follow()
         try:
             with self.engine.connect() as connection, connection.begin():
                 yield connection
@@ -90,9 +93,27 @@ class Database:
         lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self._follow()
             yield
         finally:
             os.close(lock)
+
+    def _follow(self) -> None:
+        """Let go of a file that a rebuild has replaced: what is written there would be lost."""
+        found = _identity(self.path)
+        if found != self._file and found is not None:
+            self._file = found
+            self.engine.dispose()
+
+    def replace_with(self, path: Path) -> None:
+        """Put another SQLite file, closed, in the place of this one; all users of it follow."""
+        target = _required(self.path)
+        with self._lock():
+            self.engine.dispose()
+            for suffix in ("-wal", "-shm"):
+                target.with_name(target.name + suffix).unlink(missing_ok=True)
+            os.replace(path, target)
+            _sync_folder(target.parent)
 
     def _checkpoint(self, connection: Connection, *, always: bool = False) -> None:
         if self.path is None:
@@ -108,6 +129,22 @@ class Database:
             with self._lock(), self.engine.connect() as connection:
                 self._checkpoint(connection, always=True)
         self.engine.dispose()
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    try:
+        status = path.stat() if path is not None else None
+    except FileNotFoundError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _required(path: Path | None) -> Path:

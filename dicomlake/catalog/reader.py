@@ -79,6 +79,15 @@ def series_rows(connection: Connection, ids: Sequence[int] | None = None) -> lis
     return [found[i] for i in ids if i in found]
 
 
+def series_id(connection: Connection, key: SeriesKey) -> int | None:
+    """The id of the current row of a series."""
+    table = schema.series
+    found = connection.execute(
+        select(table.c.id).where(of_series(table, key), table.c.v_to.is_(None))
+    ).scalar()
+    return None if found is None else int(found)
+
+
 def series_ids_with(connection: Connection, uid: str) -> list[int]:
     """The current series that a series, study or SOP instance UID names."""
     table = schema.series

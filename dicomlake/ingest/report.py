@@ -65,6 +65,13 @@ class Report:
         kept = tuple(entries)
         return cls(kept, tuple(series), (), seconds, Counter(entry.outcome for entry in kept))
 
+    @classmethod
+    def rebuilt(
+        cls, originals: int, series: Iterable[SeriesKey], volumes: Iterable[Volume], seconds: float
+    ) -> Report:
+        """A report of a rebuild: the originals were there already."""
+        return cls((), tuple(series), tuple(volumes), seconds, Counter({ALREADY: originals}))
+
     def with_volumes(self, volumes: Iterable[Volume], seconds: float) -> Report:
         """The same with what became of the volumes."""
         return replace(self, volumes=tuple(volumes), seconds=self.seconds + seconds)

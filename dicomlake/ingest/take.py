@@ -163,7 +163,12 @@ def _findings(plan: _Plan) -> Iterator[Finding]:
     uid = plan.object.sop_instance_uid
     if plan.conflict:
         yield Finding("warning", "conflict", uid, plan.conflict)
-    for problem in plan.object.problems:
+    yield from problem_findings(uid, plan.object.problems)
+
+
+def problem_findings(uid: str, problems: Sequence[str]) -> Iterator[Finding]:
+    """What the header reader noticed, as findings about the object."""
+    for problem in problems:
         if "cut off" in problem or "ends inside" in problem:
             yield Finding("error", "cut_off", uid, problem)
         else:

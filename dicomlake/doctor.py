@@ -1,0 +1,83 @@
+"""What an installation and a lake rest on: versions, decoders, disk; what to mend first."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+Check = tuple[str, str, str]
+_DECODERS = {
+    "python-gdcm": "JPEG lossless, JPEG",
+    "imagecodecs": "JPEG 2000, HTJ2K",
+    "pylibjpeg-openjpeg": "JPEG 2000",
+    "pylibjpeg-rle": "RLE",
+    "pyjpegls": "JPEG-LS",
+}
+_LITTLE = 5 << 30  # bytes free that call for attention
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "sshfs", "fuse.sshfs", "lustre", "9p"}
+
+
+def examine(lake: Path | None = None) -> list[Check]:
+    """(name, state, remark); state is ok, warn or bad."""
+    checks = [_python(), _sqlite(), _pipeline(), *(_package(name, use) for name, use in _DECODERS.items())]
+    if lake is not None:
+        checks += [_disk(lake), _file_system(lake)]
+    return checks
+
+
+def _python() -> Check:
+    return ("Python", "ok", f"{platform.python_version()}, {sys.platform}, {os.cpu_count()} cores")
+
+
+def _sqlite() -> Check:
+    from dicomlake.catalog.engine import SAFE_SQLITE, sqlite_version
+
+    found, safe = sqlite_version()
+    if safe:
+        return ("SQLite", "ok", f"{found}, free of the WAL-reset race; writers take turns by a lock file")
+    needed = ".".join(map(str, SAFE_SQLITE))
+    remark = f"{found} is older than {needed}: the lock file alone keeps checkpoints and commits apart"
+    return ("SQLite", "warn", remark + "; `pip install pysqlite3`")
+
+
+def _pipeline() -> Check:
+    from dicomlake.storage.arrays import pipeline_name
+
+    name = pipeline_name()
+    remark = "" if name == "zarrs" else "; `pip install zarrs` reads two to three times as fast"
+    return ("Zarr pipeline", "ok", f"{name}{remark}")
+
+
+def _package(name: str, use: str) -> Check:
+    try:
+        return (name, "ok", f"{version(name)}: {use}")
+    except PackageNotFoundError:
+        return (name, "bad", f"missing, needed for {use}: `pip install {name}`")
+
+
+def _disk(lake: Path) -> Check:
+    free = shutil.disk_usage(lake).free
+    state = "ok" if free > _LITTLE else "warn"
+    return ("Free space", state, f"{free / 1e9:,.1f} GB beside the lake")
+
+
+def _file_system(lake: Path) -> Check:
+    kind = file_system_of(lake)
+    if kind in _NETWORK:
+        return ("File system", "bad", f"{kind}: SQLite needs a local disk; move the lake or use PostgreSQL")
+    return ("File system", "ok", kind or "unknown")
+
+
+def file_system_of(path: Path) -> str:
+    """The type of the file system that holds a path, as Linux names it; empty elsewhere."""
+    try:
+        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    mounts = [(fields[1], fields[2]) for line in lines if len(fields := line.split()) > 2]
+    above = [(point, kind) for point, kind in mounts if path.resolve().is_relative_to(point)]
+    return max(above, key=lambda entry: len(entry[0]), default=("", ""))[1]

@@ -1,0 +1,187 @@
+"""Proof that a lake holds what was put in: originals, catalog rows, volumes, each against its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sqlalchemy import select, text
+
+from dicomlake.catalog import blocks, reader, schema
+from dicomlake.catalog.catalog import Catalog
+from dicomlake.errors import CatalogError, StorageError
+from dicomlake.progress import Progress, progress
+from dicomlake.records import Finding, Instance, SeriesKey, Volume
+from dicomlake.storage import layout
+from dicomlake.storage.objectstore import Storage
+
+_SHOWN = 20
+CheckVolume = Callable[[Volume], list[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What `verify` compared and what differs; `ok` when nothing does.
+
+    findings: each names the object by key or UID. checked: how many of each kind were compared.
+    """
+
+    findings: Sequence[Finding]
+    checked: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as it was stored."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        checked = ", ".join(f"{n:,} {kind}" for kind, n in self.checked.items())
+        lines = [f"Verify: {'all well' if self.ok else f'{len(self.findings)} findings'} ({checked})"]
+        lines += [f"  {f.kind}: {f.scope}: {f.message}" for f in self.findings[:_SHOWN]]
+        if len(self.findings) > _SHOWN:
+            lines.append(f"  … and {len(self.findings) - _SHOWN} more: report.findings")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def verify(
+    catalog: Catalog, storage: Storage, check_volume: CheckVolume, *, show: bool | None = None
+) -> VerifyReport:
+    """Read everything again and compare it with its hash.
+
+    check_volume: compares one built volume; given by those who know volumes.
+    """
+    checked: Counter[str] = Counter()
+    findings = list(_check_catalog(catalog, checked))
+    try:
+        with catalog.read() as view:
+            instances = list(reader.all_instances(view))
+            volumes = [v for v in reader.volumes_of(view) if v.key is not None]
+            refused = [r.sha256 for r in reader.refused(view)]
+    except CatalogError:
+        return VerifyReport(findings, dict(checked))
+    total = len(instances) + len(volumes)
+    with progress("verify", total, unit="objects", show=show) as bar, _threads() as pool:
+        findings += _check_originals(storage, instances, pool, bar, checked)
+        findings += _uncatalogued(storage, instances)
+        findings += _check_quarantine(storage, refused, checked)
+        for volume in volumes:
+            checked["volumes"] += 1
+            findings += check_volume(volume)
+            bar.advance(1)
+    return VerifyReport(findings, dict(checked))
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(os.cpu_count() or 1, 4))
+
+
+# ---- the catalog ------------------------------------------------------------------------------------
+
+
+def _check_catalog(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
+    try:
+        yield from _check_pages(catalog)
+        yield from _check_rows(catalog, checked)
+        yield from _check_blocks(catalog, checked)
+    except (CatalogError, ValueError, TypeError) as error:
+        yield Finding("error", "catalog_damaged", "catalog", f"cannot be read to the end: {error}")
+
+
+def _check_pages(catalog: Catalog) -> Iterator[Finding]:
+    if catalog.database.engine.dialect.name != "sqlite":
+        return
+    with catalog.read() as view:
+        problems = [str(row[0]) for row in view.execute(text("PRAGMA integrity_check(5)"))]
+    if problems != ["ok"]:
+        message = f"SQLite finds {len(problems)} problems in the file: `dicomlake rebuild` recreates it"
+        yield Finding("error", "catalog_damaged", "catalog", message)
+
+
+def _check_rows(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
+    with catalog.read() as view:
+        for table in (*schema.VERSIONED, schema.series_header):
+            for row in view.execute(select(table)).mappings():
+                checked["rows"] += 1
+                facts = dict(row)
+                if schema.row_digest(facts) != facts["digest"]:
+                    name = facts.get("key") or facts.get("SeriesInstanceUID") or facts.get("id") or "header"
+                    message = "the row differs from its digest: `dicomlake rebuild` recreates it"
+                    yield Finding("error", "row_damaged", f"{table.name} {name}", message)
+
+
+def _check_blocks(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
+    """Every visible series has headers, of exactly its instances."""
+    with catalog.read() as view:
+        for row in reader.series_rows(view):
+            checked["series"] += 1
+            uid = row["SeriesInstanceUID"]
+            try:
+                headers = reader.headers_of(view, row["id"])
+            except (KeyError, ValueError, blocks.BlockError):
+                yield Finding("error", "headers_damaged", uid, "its headers cannot be read: rebuild the lake")
+                continue
+            key = SeriesKey(row["StudyInstanceUID"], uid)
+            held = {instance.sop_instance_uid for instance in reader.instances_of(view, key)}
+            if held != set(headers.instances):
+                message = f"has {len(held)} instances but headers of {len(headers)}: ingest or rebuild"
+                yield Finding("warning", "series_unsettled", uid, message)
+
+
+# ---- originals --------------------------------------------------------------------------------------
+
+
+def _check_originals(
+    storage: Storage,
+    instances: Sequence[Instance],
+    pool: ThreadPoolExecutor,
+    bar: Progress,
+    checked: Counter[str],
+) -> Iterator[Finding]:
+    for instance, problem in zip(
+        instances, pool.map(lambda i: _check_original(storage, i), instances), strict=True
+    ):
+        checked["originals"] += 1
+        bar.advance(1, instance.size)
+        if problem:
+            yield Finding("error", "original_damaged", instance.key, problem)
+
+
+def _check_original(storage: Storage, instance: Instance) -> str:
+    try:
+        data = storage.get(instance.key)
+    except StorageError as error:
+        return f"cannot be read ({error}): bring it back from a copy and ingest it again"
+    if hashlib.sha256(data).hexdigest() == instance.sha256:
+        return ""
+    same_size = len(data) == instance.size
+    return f"differs from its SHA-256{'' if same_size else ' and in size'}: bring it back from a copy"
+
+
+def _uncatalogued(storage: Storage, instances: Sequence[Instance]) -> Iterator[Finding]:
+    known = {instance.key for instance in instances}
+    for key in storage.list(layout.STUDIES):
+        if layout.parse_original_key(key) and key not in known:
+            message = "an original that the catalog does not list: `dicomlake rebuild` takes it in"
+            yield Finding("warning", "uncatalogued", key, message)
+
+
+def _check_quarantine(storage: Storage, refused: Sequence[str], checked: Counter[str]) -> Iterator[Finding]:
+    for sha256 in refused:
+        checked["refused"] += 1
+        key = layout.quarantine_key(sha256)
+        try:
+            good = hashlib.sha256(storage.get(key)).hexdigest() == sha256
+            json.loads(storage.get(layout.quarantine_note_key(sha256)))
+        except (StorageError, ValueError):
+            good = False
+        if not good:
+            yield Finding("error", "quarantine_damaged", key, "differs from its SHA-256, or its note is lost")

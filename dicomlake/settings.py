@@ -1,0 +1,52 @@
+"""The settings of a lake, in `lake.toml`; secrets are never among them."""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from dataclasses import dataclass
+
+from dicomlake.errors import NotALake
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a lake is, beyond its data.
+
+    format: of the layout on disk; a newer one is refused.
+    created: when the lake was made, UTC, ISO 8601.
+    """
+
+    format: int = FORMAT
+    created: str = ""
+
+    @classmethod
+    def new(cls) -> Settings:
+        """The settings of a lake that is made now."""
+        return cls(created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+
+    @classmethod
+    def parse(cls, text: str) -> Settings:
+        """Settings from a lake.toml. Raises NotALake when it cannot be read or is too new."""
+        try:
+            table = tomllib.loads(text)["lake"]
+            found = cls(int(table["format"]), str(table.get("created", "")))
+        except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+            raise NotALake(
+                "lake.toml cannot be read: restore it, or write `[lake]` with `format = 1`"
+            ) from error
+        if found.format > FORMAT:
+            raise NotALake(
+                f"the lake has format {found.format}, this dicomlake reads {FORMAT}: upgrade dicomlake"
+            )
+        return found
+
+    def text(self) -> str:
+        """The content of lake.toml."""
+        return (
+            "# A dicomlake: https://github.com/dicomlake/dicomlake\n"
+            "# studies/ holds the originals and beside them the volumes; everything else can be rebuilt.\n"
+            f'[lake]\nformat = {self.format}\ncreated = "{self.created}"\n'
+        )

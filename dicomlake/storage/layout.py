@@ -1,0 +1,101 @@
+"""Where things lie in a lake: the only file that knows; pure functions from UIDs and hashes to keys.
+
+lake.toml  catalog.sqlite  mirror/
+studies/<study>/<series>/originals/<sop>.dcm     or <sop>~<sha8>.dcm, see `original_key`
+studies/<study>/<series>/volumes/<n>.zarr
+quarantine/<sha256>.bin  .json
+.staging/                                        what is being written; nothing in it is stored yet
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+LAKE_TOML = "lake.toml"
+CATALOG = "catalog.sqlite"
+MIRROR = "mirror"
+STUDIES = "studies"
+QUARANTINE = "quarantine"
+STAGING = ".staging"
+
+# PS3.5 section 9.1: components of digits between single dots, 64 characters at most. A component
+# with a leading zero is not conformant, but common and harmless here. Asking for a digit on both
+# sides of each dot also keeps out ".", ".." and a trailing dot, which SMB shares would drop.
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_CONFLICT = re.compile(r"[0-9a-f]{8,64}\Z")
+_SEGMENT = r"[0-9][0-9.]{0,63}|x-[0-9a-f]{32}"
+_ORIGINAL = re.compile(
+    rf"{STUDIES}/(?P<study>{_SEGMENT})/(?P<series>{_SEGMENT})/originals/"
+    rf"(?P<sop>{_SEGMENT})(?:~(?P<sha8>[0-9a-f]{{8}}))?\.dcm\Z"
+)
+
+
+class OriginalKey(NamedTuple):
+    """The parts of an original's key, as path segments: equal to the UIDs where those are well-formed."""
+
+    study: str
+    series: str
+    sop: str
+    sha8: str | None  # first 8 hex digits of the sha256; only for a second object under one SOPInstanceUID
+
+
+def segment(uid: str) -> str:
+    """One safe path part for any UID; distinct UIDs give distinct parts.
+
+    A well-formed UID (PS3.5 section 9.1) is its own part. Anything else, which may hold slashes, blanks
+    or text, becomes "x-" and the first 32 hex digits of its sha256.
+    """
+    if _UID.match(uid):
+        return uid
+    # surrogatepass, because it alone encodes every str, and no two of them alike
+    return "x-" + hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def series_prefix(study_uid: str, series_uid: str) -> str:
+    """The folder of one series."""
+    return f"{STUDIES}/{segment(study_uid)}/{segment(series_uid)}"
+
+
+def original_key(study_uid: str, series_uid: str, sop_uid: str, *, conflict: str | None = None) -> str:
+    """The key of an original.
+
+    conflict: the sha256 (hex, 8 digits or more) of a second, different object under a SOPInstanceUID
+    that is already taken; its first 8 digits join the name. They do not prove identity: where even
+    this key exists, compare the whole hash.
+    """
+    name = segment(sop_uid)
+    if conflict is not None:
+        name += "~" + _checked(conflict, _CONFLICT)[:8]
+    return f"{series_prefix(study_uid, series_uid)}/originals/{name}.dcm"
+
+
+def parse_original_key(key: str) -> OriginalKey | None:
+    """The parts that `original_key` joined, or None where the key is not an original's."""
+    found = _ORIGINAL.match(key)
+    return OriginalKey(**found.groupdict()) if found else None
+
+
+def volume_key(study_uid: str, series_uid: str, number: int) -> str:
+    """The folder of the Zarr store of one volume; number: its place in the series, from 0."""
+    if number < 0:
+        raise ValueError(f"a volume's number counts from 0, not {number}")
+    return f"{series_prefix(study_uid, series_uid)}/volumes/{number}.zarr"
+
+
+def quarantine_key(sha256: str) -> str:
+    """The key of a refused file, named by its content."""
+    return f"{QUARANTINE}/{_checked(sha256, _SHA256)}.bin"
+
+
+def quarantine_note_key(sha256: str) -> str:
+    """The key of the note that says why a file was refused."""
+    return f"{QUARANTINE}/{_checked(sha256, _SHA256)}.json"
+
+
+def _checked(digest: str, pattern: re.Pattern[str]) -> str:
+    if not pattern.match(digest):
+        raise ValueError("a sha256 is written in lower-case hex digits")
+    return digest
