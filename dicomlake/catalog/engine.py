@@ -52,11 +52,10 @@ class Database:
     read_only: never writes, not even a journal; for lakes on read-only media.
     """
 
-    _file: tuple[int, int] | None  # the file that the engine's connections have open
-
     def __init__(self, path: Path | None = None, *, url: str | None = None, read_only: bool = False) -> None:
         self.read_only = read_only
         self.path = path
+        self._file = _identity(path)
         self.engine = (
             create_engine(url, hide_parameters=True) if url else _sqlite_engine(_required(path), read_only)
         )
