@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dicomlake.catalog import reader, writer
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror import Mirror
-from dicomlake.errors import DicomlakeError, NotALake, StorageError, StorageFull, VolumeError
+from dicomlake.errors import CatalogError, DicomlakeError, NotALake, StorageError, StorageFull, VolumeError
 from dicomlake.progress import progress
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 from dicomlake.settings import Settings
@@ -54,6 +54,33 @@ def open(path: str | os.PathLike[str], *, create: bool = False) -> Lake:
     return Lake(root.resolve(), Settings.parse(text))
 
 
+def rebuild(
+    path: str | os.PathLike[str] | None = None, *, volumes_only: bool = False, progress: bool | None = None
+) -> Report:
+    """`Lake.rebuild` for a lake whose catalog cannot even be opened; what is damaged is set aside."""
+    root = Path(path or "").expanduser()
+    try:
+        lake = open(root)
+    except CatalogError:
+        if volumes_only:
+            raise
+        _set_aside(root)
+        lake = Lake(
+            root.resolve(), Settings.parse((root / layout.LAKE_TOML).read_text(encoding="utf-8")), fresh=True
+        )
+    with lake:
+        return lake.rebuild(volumes_only=volumes_only, progress=progress)
+
+
+def _set_aside(root: Path) -> None:
+    """Keep a damaged catalog beside the fresh one."""
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for suffix in ("", "-wal", "-shm"):
+        found = root / (layout.CATALOG + suffix)
+        if found.exists():
+            found.rename(root / f"{layout.CATALOG}.damaged-{stamp}{suffix}")
+
+
 def _make(root: Path, settings: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -69,7 +96,11 @@ def _make(root: Path, settings: Path) -> None:
 class Lake:
     """An archive of DICOM objects in one folder. Made by `dicomlake.open`; safe to use from many threads."""
 
-    def __init__(self, root: Path, settings: Settings) -> None:
+    def __init__(self, root: Path, settings: Settings, *, fresh: bool = False) -> None:
+        if not fresh and not (root / layout.CATALOG).exists() and (root / layout.STUDIES).exists():
+            raise CatalogError(
+                f"the catalog of {root} is missing: `dicomlake rebuild` makes it from the originals"
+            )
         self.path = root
         self.settings = settings
         self.read_only = not os.access(root, os.W_OK)
@@ -102,7 +133,7 @@ class Lake:
         workers: int | None = None,
         progress: bool | None = None,
     ) -> Report:
-        """Take DICOM in from files, folders, zip and tar archives, a DICOMDIR, or bytes; return what happened.
+        """Take DICOM in: files, folders, zip and tar archives, a DICOMDIR, bytes; return what happened.
 
         Every object is durable before it counts as stored. What is there already is not stored twice, so
         an interrupted ingest is simply repeated. What cannot be taken is kept in quarantine and listed.

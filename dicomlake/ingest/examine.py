@@ -63,9 +63,9 @@ def examine(candidate: Candidate, headers: HeaderReader) -> Examined | Unusable:
     try:
         if content.size <= IN_MEMORY:
             data = content.read()
-        sha256 = _sha256(content, data, 0)
+        sha256 = sha256_of(content, data, 0)
         header = headers.read(content if data is None else data)
-        dataset_sha256 = _sha256(content, data, header.dataset_offset)
+        dataset_sha256 = sha256_of(content, data, header.dataset_offset)
     except NotADicomObject as error:
         return Unusable(candidate.origin, str(error), content, data, sha256, _size(content, data))
     except OSError as error:
@@ -104,8 +104,8 @@ def _size(content: Content, data: bytes | None) -> int:
     return content.size if data is None else len(data)
 
 
-def _sha256(content: Content, data: bytes | None, start: int) -> str:
-    """Hash from `start` to the end."""
+def sha256_of(content: Content, data: bytes | None = None, start: int = 0) -> str:
+    """SHA-256, in hexadecimal, from `start` to the end; of `data` where the bytes are at hand."""
     if data is not None:
         return hashlib.sha256(memoryview(data)[start:]).hexdigest()
     digest, skip = hashlib.sha256(), start

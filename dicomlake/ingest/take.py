@@ -16,13 +16,14 @@ from dicomlake.catalog.catalog import Catalog
 from dicomlake.dicom.headers import Attributes, HeaderReader, read_header
 from dicomlake.errors import NotADicomObject, StorageError
 from dicomlake.ingest import sources
-from dicomlake.ingest.examine import Examined, Unusable, examine
+from dicomlake.ingest.examine import Examined, Unusable, examine, sha256_of
 from dicomlake.ingest.report import ALREADY, CONFLICT, REFUSED, SKIPPED, STORED, Entry
 from dicomlake.records import Finding, Instance, Refused, SeriesKey
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Staged, Storage
 
 _ORIGIN = 1000  # characters of an origin that are kept
+_QUARANTINED = 1 << 30  # bytes of a refused archive that are still copied
 _SAME = "the same object is in the lake"
 _TAKEN = "another object with this SOPInstanceUID was stored at the same time"
 
@@ -70,16 +71,18 @@ def take(catalog: Catalog, storage: Storage, items: Sequence[sources.Item], *, l
 
 
 def _unusable(item: sources.Refused) -> Unusable:
-    """What a source could not deliver whole; its bytes are kept where there are any."""
-    if item.content is None:
+    """What a source could not deliver whole; its bytes are kept where there are any, and not too many."""
+    content = item.content
+    if content is None:
         return Unusable(item.origin, item.reason, None)
+    if content.size > _QUARANTINED:
+        reason = f"{item.reason} (too large for quarantine: only listed)"
+        return Unusable(item.origin, reason, None, size=content.size)
     try:
-        data = item.content.read()
+        sha256 = sha256_of(content)
     except OSError:
-        return Unusable(item.origin, item.reason, None)
-    import hashlib
-
-    return Unusable(item.origin, item.reason, None, data, hashlib.sha256(data).hexdigest(), len(data))
+        return Unusable(item.origin, item.reason, None, size=content.size)
+    return Unusable(item.origin, item.reason, content, None, sha256, content.size)
 
 
 def _store(

@@ -139,9 +139,10 @@ def _decode(
     data = storage.get(instances[frame.sop_instance_uid].key)
     values = decode_frame(data, read_header(data), frame.frame_index)
     if values.shape != shape or not np.can_cast(values.dtype, dtype, "safe"):
+        found = f"{values.shape} {values.dtype}"
         raise VolumeError(
-            f"frame {frame.frame_index} of {frame.sop_instance_uid} decodes to {values.shape} {values.dtype}, its "
-            f"header promises {shape} {dtype}: the original is kept, look at it with `dicomlake show`"
+            f"frame {frame.frame_index} of {frame.sop_instance_uid} decodes to {found}, its header promises "
+            f"{shape} {dtype}: the original is kept, look at it with `dicomlake show`"
         )
     return values
 

@@ -1,0 +1,5 @@
+"""`python -m dicomlake`."""
+
+from dicomlake.cli import main
+
+main()

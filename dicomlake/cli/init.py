@@ -1,0 +1,28 @@
+"""`dicomlake init`: make a lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicomlake.cli.common import JsonOption, examples, open_lake, print_json
+
+EXAMPLES = examples(
+    "dicomlake init my-lake", "dicomlake init /data/archive && export DICOMLAKE_LAKE=/data/archive"
+)
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(metavar="LAKE", help="An empty or a new folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a lake in a folder. A lake that is there already stays as it is."""
+    with open_lake(folder, create=True) as lake:
+        counts = lake.counts()
+        if as_json:
+            print_json({"lake": str(lake.path), **counts})
+        else:
+            typer.echo(f"{lake.path}: a lake with {counts['instances']} instances")
+            typer.echo(f"Next: dicomlake ingest FOLDER --lake {folder}")
