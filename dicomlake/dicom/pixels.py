@@ -307,12 +307,8 @@ def _decode_rle(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pixels
     cells = np.empty((form.rows * form.columns, form.samples, width), dtype=np.uint8)
     for i, plane in enumerate(planes):
         cells[:, i // width, width - 1 - i % width] = plane
-    values = _extracted(cells.view(f"<u{width}").reshape(-1), form)
-    return (
-        _to_rgb(values.reshape(form.shape), form, transfer_syntax)
-        if form.samples > 1
-        else (values.reshape(form.shape))
-    )
+    values = _extracted(cells.view(f"<u{width}").reshape(-1), form).reshape(form.shape)
+    return _to_rgb(values, form, transfer_syntax) if form.samples == 3 else values
 
 
 def _rle_segment(segment: bytes, size: int) -> npt.NDArray[np.uint8]:

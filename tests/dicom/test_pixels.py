@@ -521,7 +521,8 @@ def test_values_of_real_files_are_those_of_another_decoder() -> None:
             if ours is not None and theirs is not None:
                 assert np.abs(ours.astype(np.int64) - theirs).max() <= tolerance, f"{path.name}, {plugin}"
                 compared[uid.UID(header.transfer_syntax)] += 1
-    assert all(compared.values())
+    assert sum(compared.values()) > 30
+    assert all(compared.values()) or real_data_folder() is None
 
 
 def test_uncompressed_values_of_real_files_are_those_of_pydicom() -> None:

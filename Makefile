@@ -1,0 +1,56 @@
+# make demo | test | lab: each sets up everything it needs in .venv; a second run is quick.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LAKE := demo-lake
+# the first interpreter that runs and is new enough; override with make PYTHON=…
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: help demo test lint lab bench clean
+
+help:
+	@echo "make demo    a lake of sample data in $(LAKE)/, and what to type next"
+	@echo "make lab     JupyterLab on that lake"
+	@echo "make test    linters, types and all tests"
+	@echo "make bench   measure against the peers that are installed"
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+		rm -rf $(VENV); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing python3-venv"; \
+			apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+			$(PYTHON) -m venv $(VENV); \
+		else \
+			echo "$(PYTHON) cannot make virtual environments: run 'apt install python3-venv' as root"; exit 1; \
+		fi; }
+	@echo "installing dicomlake and what it needs into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/dicomlake demo $(LAKE)
+
+lab: $(READY)
+	@test -f $(LAKE)/lake.toml || $(BIN)/dicomlake demo $(LAKE)
+	@DICOMLAKE_LAKE=$(CURDIR)/$(LAKE) $(BIN)/jupyter lab --notebook-dir=. notebooks/01-first-lake.ipynb
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: lint
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(LAKE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
