@@ -20,7 +20,7 @@ PACKAGE = PROJECT / "dicomlake"
 LAYERS = {
     "errors": 0,
     "records": 0,
-    "settings": 0,
+    "settings": 1,
     "progress": 0,
     "datasets": 1,
     "dicom": 1,
@@ -78,7 +78,9 @@ def test_every_part_of_the_package_has_a_layer() -> None:
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     known = dict(_modules())
-    graph = {m: {i for i in _imports(path, top_only=True) if i in known and i != m} for m, path in known.items()}
+    graph = {
+        m: {i for i in _imports(path, top_only=True) if i in known and i != m} for m, path in known.items()
+    }
     done: set[str] = set()
 
     def visit(module: str, above: tuple[str, ...]) -> None:
@@ -93,7 +95,9 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 def _loaded_by(code: str) -> set[str]:
-    script = f"import sys, json\n{code}\nprint(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    script = (
+        f"import sys, json\n{code}\nprint(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -103,7 +107,9 @@ def test_importing_dicomlake_loads_nothing_heavy() -> None:
     assert loaded & (HEAVY | {"numpy", "sqlalchemy", "duckdb", "typer", "rich"}) == set()
 
 
-@pytest.mark.parametrize("verb", [["ls"], ["show", "1.2.3"], ["doctor"], ["--help"], ["query", "Modality=CT"]])
+@pytest.mark.parametrize(
+    "verb", [["ls"], ["show", "1.2.3"], ["doctor"], ["--help"], ["query", "Modality=CT"]]
+)
 def test_a_small_verb_loads_nothing_heavy(verb: list[str], tmp_path: Path) -> None:
     code = (
         f"import contextlib, os\nimport dicomlake\nos.chdir({str(tmp_path)!r})\n"

@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,16 +31,6 @@ _SERIES_A_PART = 1000  # bounds the memory of a refresh
 _MERGE_PARTS = 8
 _READERS_S = 3600
 _STATE = "state.json"
-_VOLUME_COLUMNS = (
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "number",
-    "verdict",
-    "reason",
-    "shape",
-    "dtype",
-    "key",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +86,12 @@ class Mirror:
         return connection
 
     def _add_volumes(self, connection: DuckDBPyConnection) -> None:
-        import pyarrow as pa
-
+        columns = [schema.volume.c[name] for name in _VOLUME_TYPES]
         with self._catalog.read() as view:
-            query = schema.current(schema.volume).with_only_columns(
-                *(schema.volume.c[n] for n in _VOLUME_COLUMNS)
-            )
+            query = schema.current(schema.volume).with_only_columns(*columns)
             rows = [dict(row) for row in view.execute(query).mappings()]
-        types = [(n, pa.int64() if n == "number" else pa.string()) for n in _VOLUME_COLUMNS]
-        table = pa.Table.from_pylist(rows, schema=pa.schema(types))
-        connection.register("_volume", table)
-        connection.execute("CREATE TABLE volume AS SELECT * FROM _volume")
-        connection.unregister("_volume")
+        with _rows_file(rows) as path:
+            connection.execute(f"CREATE TABLE volume AS SELECT * FROM {_read_rows(path, _VOLUME_TYPES)}")
 
     def refresh(self) -> State:
         """Bring the mirror up to the newest change; return what it holds."""
@@ -166,22 +150,24 @@ class Mirror:
         return State(head, tuple(dict.fromkeys(parts)), (*state.closed, *closed))
 
     def _write_part(self, view: Connection, name: str, ids: Sequence[int]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        series = (
+            {"series_id": row["id"], **{n: row[n] for n in _SERIES_TYPES if n != "series_id"}}
+            for row in reader.series_rows(view, ids)
+        )
+        self._write_parquet("series", name, series, "series_id")
+        long = (
+            {"series_id": series_id, **row._asdict()}
+            for series_id in ids
+            for row in attributes.rows(reader.headers_of(view, series_id))
+        )
+        self._write_parquet("attribute", name, long, "path, series_id")
 
-        series = pa.Table.from_pylist(
-            [_series_row(row) for row in reader.series_rows(view, ids)], schema=_arrow_schema("series")
-        )
-        columns: dict[str, list[Any]] = {name: [] for name in _ATTRIBUTE_COLUMNS}
-        for series_id in ids:
-            for row in attributes.rows(reader.headers_of(view, series_id)):
-                for column, value in zip(_ATTRIBUTE_COLUMNS, (series_id, *row), strict=True):
-                    columns[column].append(value)
-        long = pa.table(columns, schema=_arrow_schema("attribute")).sort_by(
-            [("path", "ascending"), ("series_id", "ascending")]
-        )
-        pq.write_table(series, self._part("series", name), compression="zstd")
-        pq.write_table(long, self._part("attribute", name), compression="zstd", row_group_size=100_000)
+    def _write_parquet(self, kind: str, name: str, rows: Iterable[dict[str, Any]], order: str) -> None:
+        import duckdb
+
+        with duckdb.connect(":memory:") as connection, _rows_file(rows) as path:
+            source = _read_rows(path, _TYPES[kind])
+            connection.execute(_copy(f"SELECT * FROM {source} ORDER BY {order}", self._part(kind, name)))
 
     def _merge(self, state: State) -> State:
         """One part of all, without the closed rows."""
@@ -192,11 +178,9 @@ class Mirror:
         with duckdb.connect(":memory:") as connection:
             for kind, order in (("series", "series_id"), ("attribute", "path, series_id")):
                 files = [str(self._part(kind, part)) for part in state.parts]
-                connection.execute(
-                    f"COPY (SELECT * FROM read_parquet({files!r}) WHERE series_id NOT IN ({closed}) "
-                    f"ORDER BY {order}) TO '{self._part(kind, name)}' "
-                    "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)"
-                )
+                live = f"series_id NOT IN ({closed})"
+                query = f"SELECT * FROM read_parquet({files!r}) WHERE {live} ORDER BY {order}"
+                connection.execute(_copy(query, self._part(kind, name)))
         return State(state.change, (name,), ())
 
     def _sweep(self, state: State) -> None:
@@ -208,7 +192,6 @@ class Mirror:
 
 
 _KINDS = ("series", "attribute")
-_ATTRIBUTE_COLUMNS = ("series_id", "path", "creator", "vr", "text", "low", "high", "instances")
 _DERIVED = """
 CREATE VIEW study AS
     SELECT StudyInstanceUID, any_value(PatientID) AS PatientID, list(DISTINCT Modality) AS Modalities,
@@ -221,25 +204,54 @@ CREATE VIEW patient AS
 """
 
 
-def _series_row(row: dict[str, Any]) -> dict[str, Any]:
-    return {"series_id": row["id"], **{name: row[name] for name in _series_columns()[1:]}}
-
-
-def _series_columns() -> tuple[str, ...]:
+def _series_types() -> dict[str, str]:
     dropped = {"id", "v_from", "v_to", "digest"}
-    return ("series_id", *(column.name for column in schema.series.c if column.name not in dropped))
+    names = [column.name for column in schema.series.c if column.name not in dropped]
+    numbers = dict.fromkeys(schema.NUMBER_FACETS, "DOUBLE") | {"instances": "BIGINT", "bytes": "BIGINT"}
+    return {"series_id": "BIGINT", **{name: numbers.get(name, "VARCHAR") for name in names}}
 
 
-def _arrow_schema(kind: str) -> Any:
-    import pyarrow as pa
+_SERIES_TYPES = _series_types()
+_TYPES = {
+    "series": _SERIES_TYPES,
+    "attribute": {
+        "series_id": "BIGINT",
+        "path": "VARCHAR",
+        "creator": "VARCHAR",
+        "vr": "VARCHAR",
+        "text": "VARCHAR",
+        "low": "DOUBLE",
+        "high": "DOUBLE",
+        "instances": "BIGINT",
+    },
+}
+_VOLUME_TYPES = {
+    "SeriesInstanceUID": "VARCHAR",
+    "StudyInstanceUID": "VARCHAR",
+    "number": "BIGINT",
+    "verdict": "VARCHAR",
+    "reason": "VARCHAR",
+    "shape": "VARCHAR",
+    "dtype": "VARCHAR",
+    "key": "VARCHAR",
+}
 
-    if kind == "series":
-        whole, facets = {"series_id", "instances", "bytes"}, schema.NUMBER_FACETS
-        return pa.schema(
-            [
-                (name, pa.int64() if name in whole else pa.float64() if name in facets else pa.string())
-                for name in _series_columns()
-            ]
-        )
-    numbers = {"series_id": pa.int64(), "instances": pa.int64(), "low": pa.float64(), "high": pa.float64()}
-    return pa.schema([(name, numbers.get(name, pa.string())) for name in _ATTRIBUTE_COLUMNS])
+
+@contextmanager
+def _rows_file(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Rows as JSON lines in a temporary file: the way into DuckDB that needs no data frame library."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, separators=(",", ":")).replace("\\u0000", "") + "\n")
+        file.flush()
+        yield file.name
+
+
+def _read_rows(path: str, types: dict[str, str]) -> str:
+    options = f"format = 'newline_delimited', columns = {types!r}, maximum_object_size = 67108864"
+    return f"read_json('{path}', {options})"
+
+
+def _copy(query: str, target: Path) -> str:
+    quoted = str(target).replace("'", "''")
+    return f"COPY ({query}) TO '{quoted}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)"
