@@ -84,7 +84,8 @@ def texts(vr: str, raw: bytes, charset: tuple[str, ...] = (), big_endian: bool =
         if vr in SINGLE_VALUED:
             text = text.rstrip(" \0")
             return (text,) if text else ()
-        values = tuple(value.strip(" \0") for value in text.split("\\"))
+        padding = " \0=" if vr == "PN" else " \0"  # an empty component group says nothing (PS3.5 6.2.1.1)
+        values = tuple(value.lstrip(" \0").rstrip(padding) for value in text.split("\\"))
         return values if any(values) else ()
     if vr == "AT":
         unpack = _TAG_STRUCTS[big_endian]
