@@ -5,6 +5,7 @@ Everything follows the array's coordinates, so it holds after slicing, too.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,15 +111,27 @@ class DicomAccessor:
         if ((index < -0.5) | (index > shape - 0.5)).any():
             raise GeometryError("a point lies outside the volume: compare with .dicom.affine and the shape")
         scalar = points.ndim == 1
-        if method == "nearest":
-            nearest = np.clip(np.rint(index).astype(int), 0, shape - 1)
-            wanted: dict[str, Any] = {name: nearest[axis] for axis, name in enumerate(_AXES)}
-            picked = self._image.isel({n: xr.DataArray(v, dims="point") for n, v in wanted.items()})
-        else:
-            index = np.clip(index, 0, shape - 1)
-            by_index = self._image.drop_vars(list(_AXES)).astype(np.float32)
-            picked = by_index.interp({n: xr.DataArray(index[a], dims="point") for a, n in enumerate(_AXES)})
+        index = np.clip(index, 0, shape - 1)
+        picked = self._picked(np.rint(index)) if method == "nearest" else self._trilinear(index, shape)
         return picked.isel(point=0) if scalar else picked
+
+    def _picked(self, index: np.ndarray) -> xr.DataArray:
+        """The voxels at whole indices, shape (3, n), along the dimension `point`."""
+        whole = index.astype(int)
+        return self._image.isel({n: xr.DataArray(whole[a], dims="point") for a, n in enumerate(_AXES)})
+
+    def _trilinear(self, index: np.ndarray, shape: np.ndarray) -> xr.DataArray:
+        """Weighted by the eight voxels around each point; float32."""
+        low = np.minimum(np.floor(index), np.maximum(shape - 2, 0))
+        part = index - low
+        total: Any = 0
+        for corner in itertools.product((0, 1), repeat=3):
+            side = np.array(corner)[:, None]
+            weight = np.prod(np.where(side, part, 1 - part), axis=0).astype(np.float32)
+            voxels = self._picked(np.minimum(low + side, shape - 1)).astype(np.float32)
+            total = total + voxels.drop_vars(voxels.coords) * xr.DataArray(weight, dims="point")
+        found: xr.DataArray = total.assign_attrs(self._image.attrs).rename(self._image.name)
+        return found
 
     def _index_of(self, points: np.ndarray) -> np.ndarray:
         """Fractional voxel index (z, y, x) of LPS points, both of shape (3, n)."""
