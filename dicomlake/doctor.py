@@ -10,20 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 Check = tuple[str, str, str]
-_DECODERS = {
-    "python-gdcm": "JPEG lossless, JPEG",
-    "imagecodecs": "JPEG 2000, HTJ2K",
-    "pylibjpeg-openjpeg": "JPEG 2000",
-    "pylibjpeg-rle": "RLE",
-    "pyjpegls": "JPEG-LS",
-}
 _LITTLE = 5 << 30  # bytes free that call for attention
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "sshfs", "fuse.sshfs", "lustre", "9p"}
 
 
 def examine(lake: Path | None = None) -> list[Check]:
     """(name, state, remark); state is ok, warn or bad."""
-    checks = [_python(), _sqlite(), _pipeline(), *(_package(name, use) for name, use in _DECODERS.items())]
+    checks = [_python(), _sqlite(), _pipeline(), _decoders()]
     if lake is not None:
         checks += [_disk(lake), _file_system(lake)]
     return checks
@@ -52,11 +45,16 @@ def _pipeline() -> Check:
     return ("Zarr pipeline", "ok", f"{name}{remark}")
 
 
-def _package(name: str, use: str) -> Check:
+def _decoders() -> Check:
     try:
-        return (name, "ok", f"{version(name)}: {use}")
+        return (
+            "Pixel decoders",
+            "ok",
+            f"imagecodecs {version('imagecodecs')}: JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE",
+        )
     except PackageNotFoundError:
-        return (name, "bad", f"missing, needed for {use}: `pip install {name}`")
+        remark = "imagecodecs is missing, compressed pixels stay closed: `pip install imagecodecs`"
+        return ("Pixel decoders", "bad", remark)
 
 
 def _disk(lake: Path) -> Check:

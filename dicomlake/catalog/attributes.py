@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from dicomlake.catalog.blocks import SeriesHeaders
 from dicomlake.dicom import standard, values
-from dicomlake.dicom.headers import Attributes
+from dicomlake.dicom.headers import MAX_DEPTH, Attributes
 from dicomlake.errors import BrokenObject
 
 MAX_DISTINCT = 64  # an element with more values in a series is summed up in one row and checked in the block
-MAX_TEXT = 1024  # characters of a value in a row
+MAX_TEXT = 1024  # characters of a value in a row; an element's longer values are summed up as well
 
 
 class AttributeRow(NamedTuple):
@@ -69,20 +69,22 @@ def _count(counts: dict[_Key, dict[str, int]], flat: _Flat, instances: int) -> N
 
 
 def _rows_of(key: _Key, texts: dict[str, int]) -> Iterator[AttributeRow]:
-    if len(texts) <= MAX_DISTINCT:
-        for text, count in texts.items():
-            number = values.number(key.vr, text)
-            yield AttributeRow(*key, text[:MAX_TEXT], number, number, count)
-        return
-    numbers = [number for text in texts if (number := values.number(key.vr, text)) is not None]
-    low, high = (min(numbers), max(numbers)) if numbers else (None, None)
-    yield AttributeRow(*key, None, low, high, sum(texts.values()))
+    listed = [t for t in texts if len(t) <= MAX_TEXT] if len(texts) <= MAX_DISTINCT else []
+    for text in listed:
+        number = values.number(key.vr, text)
+        yield AttributeRow(*key, text, number, number, texts[text])
+    if len(listed) < len(texts):
+        summed = texts.keys() - set(listed)
+        numbers = [number for text in summed if (number := values.number(key.vr, text)) is not None]
+        low, high = (min(numbers), max(numbers)) if numbers else (None, None)
+        yield AttributeRow(*key, None, low, high, sum(texts[text] for text in summed))
 
 
 def flatten(attributes: Attributes, *, only: int | None = None) -> _Flat:
     """(path, creator, VR) and text of every value, through all sequences.
 
-    An element without a value, or with a bulk one, is there with an empty text. only: the one tag wanted.
+    An element without a value, or with a bulk one, is there with an empty text; so is a sequence nested
+    deeper than any real object's. only: the one tag wanted.
     """
     return frozenset(_flatten(attributes, "", only))
 
@@ -97,14 +99,16 @@ def listing(attributes: Attributes) -> dict[str, tuple[str, ...]]:
     return {path: tuple(texts) for path, texts in found.items()}
 
 
-def _flatten(attributes: Attributes, prefix: str, only: int | None = None) -> Iterator[tuple[_Key, str]]:
+def _flatten(
+    attributes: Attributes, prefix: str, only: int | None = None, depth: int = 0
+) -> Iterator[tuple[_Key, str]]:
     for tag in attributes.elements if only is None else (only,):
         vr = attributes.vr(tag)
         creator = attributes.creator(tag) if tag & 0x00010000 else None
         path = prefix + name_of(tag, creator)
         key = _Key(path, creator, vr)
-        if vr == "SQ":
-            yield from _flatten_items(attributes, tag, path, key)
+        if vr == "SQ" and depth < MAX_DEPTH:
+            yield from _flatten_items(attributes, tag, path, key, depth + 1)
             continue
         texts = attributes.texts(tag)
         if not texts:
@@ -113,7 +117,9 @@ def _flatten(attributes: Attributes, prefix: str, only: int | None = None) -> It
             yield key, text
 
 
-def _flatten_items(attributes: Attributes, tag: int, path: str, key: _Key) -> Iterator[tuple[_Key, str]]:
+def _flatten_items(
+    attributes: Attributes, tag: int, path: str, key: _Key, depth: int
+) -> Iterator[tuple[_Key, str]]:
     try:
         items = attributes.items(tag)
     except BrokenObject:
@@ -121,7 +127,7 @@ def _flatten_items(attributes: Attributes, tag: int, path: str, key: _Key) -> It
     if not items:
         yield key, ""
     for item in items:
-        yield from _flatten(item, path + ".")
+        yield from _flatten(item, path + ".", None, depth)
 
 
 def name_of(tag: int, creator: str | None) -> str:

@@ -101,17 +101,19 @@ def _group(
 ) -> Group:
     first, others = headers[0], headers[1:]
     constant = {
-        tag: raw for tag, raw in first.items() if _catalogued(tag) and all(h.get(tag) == raw for h in others)
+        tag: raw
+        for tag, raw in first.items()
+        if is_catalogued(tag) and all(h.get(tag) == raw for h in others)
     }
     tags = dict.fromkeys(
-        tag for header in headers for tag in header if tag not in constant and _catalogued(tag)
+        tag for header in headers for tag in header if tag not in constant and is_catalogued(tag)
     )
     varying = {tag: tuple(header.get(tag) for header in headers) for tag in tags}
     return Group(rows, encoding, charset, signed, constant, varying)
 
 
-def _catalogued(tag: int) -> bool:
-    """Group lengths and paddings say nothing about the object."""
+def is_catalogued(tag: int) -> bool:
+    """Whether an element says something about the object: group lengths and paddings do not."""
     return tag & 0xFFFF != 0 and tag >> 16 != 0xFFFC
 
 
@@ -136,7 +138,8 @@ def pack(headers: SeriesHeaders) -> bytes:
         ],
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(text.encode("utf-8", "surrogatepass"))
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+    return compressor.compress(text.encode("utf-8", "surrogatepass"))
 
 
 def _cell(raw: Raw) -> _Cell:
@@ -155,7 +158,7 @@ def unpack(block: bytes) -> SeriesHeaders:
     """The headers in a block. Raises BlockError when it is damaged."""
     try:
         body = json.loads(zstandard.ZstdDecompressor().decompress(block))
-    except (zstandard.ZstdError, ValueError) as error:
+    except (zstandard.ZstdError, ValueError, MemoryError) as error:  # a damaged size asks for all memory
         raise BlockError("the headers of a series are damaged: `dicomlake rebuild` recreates them") from error
     return SeriesHeaders(
         tuple(body["instances"]),

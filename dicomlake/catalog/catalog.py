@@ -19,6 +19,7 @@ class Catalog:
         self.database = database
         with database.read() as connection:
             found = schema.version(connection)
+        schema.require_known(found)
         if found != len(schema.MIGRATIONS):
             self._migrate()
 

@@ -7,23 +7,26 @@ commit, which is the race that corrupts WAL databases before SQLite 3.51.3.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from dicomlake.errors import CatalogError
+from dicomlake.errors import CatalogError, DicomlakeError, StorageFull
 
 SAFE_SQLITE = (3, 51, 3)
 _CHECKPOINT_BYTES = 8 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BUSY_S = 120  # a reader may wait this long for a schema change; writers wait for the lock instead
 
 
@@ -73,8 +76,6 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, alone: committed and durable on a clean exit, undone on an error."""
-        if self.read_only:
-            raise CatalogError("the lake is opened read-only: open it from a folder that can be written")
         try:
             with self._lock(), self.engine.connect() as connection:
                 writing = connection.execution_options(dicomlake_write=True)
@@ -86,14 +87,38 @@ class Database:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        if self.path is None:
-            yield
-            return
-        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._flock(".lock", fcntl.LOCK_EX):
             self._follow()
             yield
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """While objects are taken in: others may do so too, but nobody is `alone`."""
+        with self._flock(".writers", fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self, *, wait: bool = False) -> Iterator[bool]:
+        """Whether no process takes objects in; none begins to before this ends. wait: until it is so."""
+        with self._flock(".writers", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)) as held:
+            yield held
+
+    @contextmanager
+    def _flock(self, suffix: str, how: int) -> Iterator[bool]:
+        """Hold a lock file beside the catalog; False when it is taken and `how` says not to wait."""
+        if self.read_only:
+            raise CatalogError("the lake is opened read-only: open it from a folder that can be written")
+        if self.path is None:
+            yield True
+            return
+        lock = _opened(self.path.with_suffix(suffix))
+        try:
+            try:
+                fcntl.flock(lock, how)
+                held = True
+            except BlockingIOError:
+                held = False
+            yield held
         finally:
             os.close(lock)
 
@@ -120,14 +145,19 @@ class Database:
         wal = self.path.with_name(self.path.name + "-wal")
         if always or (wal.exists() and wal.stat().st_size > _CHECKPOINT_BYTES):
             raw: Any = connection.connection.dbapi_connection
-            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            with suppress(sqlite_module().Error):  # a full disk: the journal holds all, the next one tries
+                raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
         """Fold the journal into the file, so that it can travel, and drop the connections."""
-        if self.path is not None and not self.read_only:
-            with self._lock(), self.engine.connect() as connection:
-                self._checkpoint(connection, always=True)
-        self.engine.dispose()
+        try:
+            if self.path is not None and not self.read_only:
+                with self._lock(), self.engine.connect() as connection:
+                    self._checkpoint(connection, always=True)
+        except DBAPIError as error:
+            raise _translated(error) from error
+        finally:
+            self.engine.dispose()
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
@@ -146,6 +176,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        kind = StorageFull if error.errno in _FULL else CatalogError
+        raise kind(f"the catalog cannot be locked ({error.strerror}): make {path.name} writable") from error
+
+
 def _required(path: Path | None) -> Path:
     if path is None:
         raise CatalogError("a catalog needs a path or a URL")
@@ -158,10 +196,8 @@ def _sqlite_engine(path: Path, read_only: bool) -> Engine:
         raise CatalogError(
             "the catalog has an unfinished journal: open the lake once where it can be written"
         )
-    query = "?uri=true&mode=ro&immutable=1" if read_only else ""
-    target = f"file:{path}" if read_only else str(path)
     engine = create_engine(
-        f"sqlite:///{target}{query}",
+        _sqlite_url(path, read_only),
         module=sqlite_module(),
         hide_parameters=True,  # an error's text must not carry a patient's values
         poolclass=NullPool if read_only else QueuePool,
@@ -184,12 +220,20 @@ def _sqlite_engine(path: Path, read_only: bool) -> Engine:
     return engine
 
 
-def _translated(error: DBAPIError) -> CatalogError:
+def _sqlite_url(path: Path, read_only: bool) -> URL:
+    """Made of parts, as a folder's name may hold what means something in a URL."""
+    if not read_only:
+        return URL.create("sqlite", database=str(path))
+    return URL.create(
+        "sqlite", database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "ro", "immutable": "1"}
+    )
+
+
+def _translated(error: DBAPIError) -> DicomlakeError:
     """The database's own words, without the statement and its parameters: those may identify a patient."""
     words = str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
-    remedy = (
-        "free space and try again"
-        if "full" in words
-        else "run `dicomlake verify`; `dicomlake rebuild` recreates it"
+    if "full" in words:
+        return StorageFull(f"the catalog failed: {words}; free space and try again")
+    return CatalogError(
+        f"the catalog failed: {words}; run `dicomlake verify`; `dicomlake rebuild` recreates it"
     )
-    return CatalogError(f"the catalog failed: {words}; {remedy}")

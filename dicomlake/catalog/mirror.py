@@ -7,14 +7,16 @@ series that changed and notes the rows they replace; many small parts are merged
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from sqlalchemy import Connection, select
 
 from dicomlake.catalog import attributes, reader, schema
 from dicomlake.catalog.catalog import Catalog
+from dicomlake.errors import CatalogError, StorageFull
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -31,6 +34,7 @@ _SERIES_A_PART = 1000  # bounds the memory of a refresh
 _MERGE_PARTS = 8
 _READERS_S = 3600
 _STATE = "state.json"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,13 @@ class State:
     """What the mirror holds.
 
     change: the newest change in it. parts: names of its parts. closed: ids of series rows in the parts
-    that were replaced since.
+    that were replaced since. catalog: the identity of the catalog that these ids are of.
     """
 
     change: int = 0
     parts: tuple[str, ...] = ()
     closed: tuple[int, ...] = ()
+    catalog: str = ""
     format: int = FORMAT
 
 
@@ -68,19 +73,22 @@ class Mirror:
         """
         import duckdb
 
-        state = self.refresh()
+        try:
+            return self._connected(self.refresh())
+        except duckdb.Error:  # a part is missing or damaged
+            return self._connected(self.refresh(anew=True))
+
+    def _connected(self, state: State) -> DuckDBPyConnection:
+        import duckdb
+
         connection = duckdb.connect(":memory:")
-        files = {kind: [str(self._part(kind, part)) for part in state.parts] for kind in _KINDS}
-        closed = ", ".join(str(i) for i in (*state.closed, -1))
+        files = {kind: [self._part(kind, part) for part in state.parts] for kind in _KINDS}
         for kind in _KINDS:
-            source = f"read_parquet({files[kind]!r})"
-            connection.execute(
-                f"CREATE VIEW {kind} AS SELECT * FROM {source} WHERE series_id NOT IN ({closed})"
-            )
+            connection.execute(f"CREATE VIEW {kind} AS {_select(files[kind], state)}")
         self._add_volumes(connection)
         connection.execute(_DERIVED)
-        allowed = [name for names in files.values() for name in names]
-        connection.execute(f"SET allowed_paths = {allowed!r}")
+        allowed = [path for paths in files.values() for path in paths]
+        connection.execute(f"SET allowed_paths = {_literal(allowed)}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         return connection
@@ -90,19 +98,21 @@ class Mirror:
         with self._catalog.read() as view:
             query = schema.current(schema.volume).with_only_columns(*columns)
             rows = [dict(row) for row in view.execute(query).mappings()]
-        with _rows_file(rows) as path:
+        with self._rows_file(rows) as path:
             connection.execute(f"CREATE TABLE volume AS SELECT * FROM {_read_rows(path, _VOLUME_TYPES)}")
 
-    def refresh(self) -> State:
-        """Bring the mirror up to the newest change; return what it holds."""
-        head = self._catalog.head()
+    def refresh(self, *, anew: bool = False) -> State:
+        """Bring the mirror up to the newest change; return what it holds. anew: from nothing.
+
+        Raises StorageFull or CatalogError when it cannot be written.
+        """
+        with self._catalog.read() as view:
+            newest = (schema.identity(view), schema.head(view), FORMAT)
         state = self._state()
-        if state.parts and state.change == head and state.format == FORMAT:
+        if state.parts and (state.catalog, state.change, state.format) == newest and not anew:
             return state
-        self._folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            state = self._state()  # another process may have done it meanwhile
-            state = state if state.format == FORMAT and state.change <= head else State()
+            state = State() if anew else self._state()  # another process may have done it meanwhile
             state = self._append(state)
             if len(state.parts) > _MERGE_PARTS:
                 state = self._merge(state)
@@ -112,17 +122,23 @@ class Mirror:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(lock)
+        except OSError as error:
+            kind = StorageFull if error.errno in _FULL else CatalogError
+            message = f"the mirror cannot be written ({error.strerror}): free space or check permissions"
+            raise kind(message) from error
 
     def _state(self) -> State:
         try:
             found = json.loads((self._folder / _STATE).read_text())
-            return State(found["change"], tuple(found["parts"]), tuple(found["closed"]), found["format"])
+            return State(**found | {name: tuple(found[name]) for name in ("parts", "closed")})
         except (OSError, ValueError, KeyError, TypeError):
             return State()
 
@@ -136,7 +152,9 @@ class Mirror:
 
     def _append(self, state: State) -> State:
         with self._catalog.read() as view:
-            head = schema.head(view)
+            head, catalog = schema.head(view), schema.identity(view)
+            if (state.catalog, state.format) != (catalog, FORMAT) or state.change > head:
+                state = State()
             table = schema.series
             changed = select(table.c.id).where(table.c.v_from > state.change, table.c.v_to.is_(None))
             ids = [int(i) for (i,) in view.execute(changed.order_by(table.c.id))]
@@ -144,10 +162,10 @@ class Mirror:
             closed = [int(i) for (i,) in view.execute(replaced)]
             parts = list(state.parts)
             for start in range(0, len(ids) or not parts, _SERIES_A_PART):  # an empty lake has one empty part
-                name = f"{head}-{start}"
+                name = f"{head}-{start}-{secrets.token_hex(4)}"  # never one that somebody reads
                 self._write_part(view, name, ids[start : start + _SERIES_A_PART])
                 parts.append(name)
-        return State(head, tuple(dict.fromkeys(parts)), (*state.closed, *closed))
+        return State(head, tuple(parts), (*state.closed, *closed), catalog)
 
     def _write_part(self, view: Connection, name: str, ids: Sequence[int]) -> None:
         series = (
@@ -165,7 +183,7 @@ class Mirror:
     def _write_parquet(self, kind: str, name: str, rows: Iterable[dict[str, Any]], order: str) -> None:
         import duckdb
 
-        with duckdb.connect(":memory:") as connection, _rows_file(rows) as path:
+        with duckdb.connect(":memory:") as connection, self._rows_file(rows) as path:
             source = _read_rows(path, _TYPES[kind])
             connection.execute(_copy(f"SELECT * FROM {source} ORDER BY {order}", self._part(kind, name)))
 
@@ -173,22 +191,35 @@ class Mirror:
         """One part of all, without the closed rows."""
         import duckdb
 
-        name = f"{state.change}-all"
-        closed = ", ".join(str(i) for i in (*state.closed, -1))
+        name = f"{state.change}-all-{secrets.token_hex(4)}"
         with duckdb.connect(":memory:") as connection:
             for kind, order in (("series", "series_id"), ("attribute", "path, series_id")):
-                files = [str(self._part(kind, part)) for part in state.parts]
-                live = f"series_id NOT IN ({closed})"
-                query = f"SELECT * FROM read_parquet({files!r}) WHERE {live} ORDER BY {order}"
+                files = [self._part(kind, part) for part in state.parts]
+                query = f"{_select(files, state)} ORDER BY {order}"
                 connection.execute(_copy(query, self._part(kind, name)))
-        return State(state.change, (name,), ())
+                for path in files:
+                    os.utime(path)  # from now on nobody begins to read it: `_sweep` counts from here
+        return replace(state, parts=(name,), closed=())
 
     def _sweep(self, state: State) -> None:
         """Remove parts that no state names, once no reader can still be at work on them."""
         wanted = {self._part(kind, part).name for kind in _KINDS for part in state.parts}
-        for path in self._folder.glob("*.parquet"):
+        for path in (*self._folder.glob("*.parquet"), *self._folder.glob("*.jsonl")):
             if path.name not in wanted and time.time() - path.stat().st_mtime > _READERS_S:
                 path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _rows_file(self, rows: Iterable[dict[str, Any]]) -> Iterator[Path]:
+        """Rows as JSON lines in a temporary file: the way into DuckDB that needs no data frame library.
+
+        It holds what identifies patients, so it lies in the lake and not in a folder for temporary files.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8", dir=self._folder) as file:
+            for row in rows:
+                file.write(json.dumps(_without_nul(row), separators=(",", ":")) + "\n")
+            file.flush()
+            yield Path(file.name)
 
 
 _KINDS = ("series", "attribute")
@@ -237,21 +268,27 @@ _VOLUME_TYPES = {
 }
 
 
-@contextmanager
-def _rows_file(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Rows as JSON lines in a temporary file: the way into DuckDB that needs no data frame library."""
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, separators=(",", ":")).replace("\\u0000", "") + "\n")
-        file.flush()
-        yield file.name
+def _without_nul(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.replace("\0", "") if isinstance(value, str) else value for name, value in row.items()}
 
 
-def _read_rows(path: str, types: dict[str, str]) -> str:
+def _read_rows(path: Path, types: dict[str, str]) -> str:
     options = f"format = 'newline_delimited', columns = {types!r}, maximum_object_size = 67108864"
-    return f"read_json('{path}', {options})"
+    return f"read_json({_literal(path)}, {options})"
+
+
+def _select(files: Sequence[Path], state: State) -> str:
+    """The rows of these parts that are in force."""
+    closed = ", ".join(str(i) for i in (*state.closed, -1))
+    return f"SELECT * FROM read_parquet({_literal(files)}) WHERE series_id NOT IN ({closed})"
 
 
 def _copy(query: str, target: Path) -> str:
-    quoted = str(target).replace("'", "''")
-    return f"COPY ({query}) TO '{quoted}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)"
+    return f"COPY ({query}) TO {_literal(target)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 100000)"
+
+
+def _literal(value: Path | Sequence[Path]) -> str:
+    """Paths in SQL; a folder's name may hold a quote."""
+    if isinstance(value, Path):
+        return "'" + str(value).replace("'", "''") + "'"
+    return f"[{', '.join(map(_literal, value))}]"

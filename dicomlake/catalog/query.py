@@ -59,7 +59,10 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """Within a range; None leaves a side open. Text ranges compare text, which suits dates and times."""
+    """Within a range; None leaves a side open, on both sides it asks for any value.
+
+    Text ranges compare text, which suits dates and times.
+    """
 
     low: Scalar | None
     high: Scalar | None
@@ -68,7 +71,7 @@ class Between:
 
     @property
     def _numeric(self) -> bool:
-        return not isinstance(self.low, str) and not isinstance(self.high, str)
+        return isinstance(self.low, int | float) or isinstance(self.high, int | float)
 
     def sql(self) -> tuple[str, list[Any]]:
         column = "low" if self._numeric else "text"

@@ -1,14 +1,15 @@
 """The tables of the catalog and how they came about: numbered forward migrations.
 
 Rows are closed, not edited: `v_from` is the change that made a row, `v_to` the one that replaced it, so
-"as of change N" is a condition. `digest` covers the other columns of a row but `v_to`; `verify` computes
-it again. Columns with names from PS3.6 hold what the element of that name holds.
+"as of change N" is a condition. `digest` covers the other columns of a row but `id` and `settled`;
+`verify` computes it again. Columns with names from PS3.6 hold what the element of that name holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -93,6 +94,7 @@ change = Table(
     Column("v", Integer, primary_key=True, autoincrement=False),
     Column("at", String(32), nullable=False),
     Column("kind", String(32), nullable=False),
+    Column("digest", String(32), nullable=False),
 )
 
 patient = Table(
@@ -208,6 +210,7 @@ quarantine = Table(
 )
 
 VERSIONED = (patient, study, series, instance, volume, finding, quarantine)
+DIGESTED = (*VERSIONED, series_header, change)
 
 
 def current(table: Table) -> Select[Any]:
@@ -220,7 +223,7 @@ def of_series(table: Table, key: SeriesKey) -> ColumnElement[bool]:
     return and_(table.c.SeriesInstanceUID == key.series_uid, table.c.StudyInstanceUID == key.study_uid)
 
 
-_NOT_DIGESTED = frozenset({"id", "v_to", "digest", "settled"})
+_NOT_DIGESTED = frozenset({"id", "digest", "settled"})
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
@@ -236,6 +239,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
 
 def _create_all(connection: Connection) -> None:
     metadata.create_all(connection)
+    connection.execute(insert(info).values(name="identity", value=secrets.token_hex(16)))
 
 
 Migration = Callable[[Connection], None]
@@ -250,16 +254,21 @@ def version(connection: Connection) -> int:
     return int(found) if found is not None else 0
 
 
+def require_known(found: int, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """Raise SchemaTooNew when a catalog is newer than this program."""
+    if found > len(migrations):
+        raise SchemaTooNew(
+            f"the catalog has schema {found}, this dicomlake knows {len(migrations)}: upgrade dicomlake"
+        )
+
+
 def migrate(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
     """Bring a catalog to the newest version, inside the caller's transaction; return the steps taken.
 
     Raises SchemaTooNew when it is newer than this program.
     """
     have = version(connection)
-    if have > len(migrations):
-        raise SchemaTooNew(
-            f"the catalog has schema {have}, this dicomlake knows {len(migrations)}: upgrade dicomlake"
-        )
+    require_known(have, migrations)
     for number, step in enumerate(migrations[have:], have + 1):
         step(connection)
         _set_version(connection, number)
@@ -275,3 +284,8 @@ def _set_version(connection: Connection, number: int) -> None:
 def head(connection: Connection) -> int:
     """The number of the newest change, 0 in an empty catalog."""
     return int(connection.execute(select(func.max(change.c.v))).scalar() or 0)
+
+
+def identity(connection: Connection) -> str:
+    """What tells this catalog from one that a rebuild made of the same objects: row ids differ."""
+    return str(connection.execute(select(info.c.value).where(info.c.name == "identity")).scalar() or "")

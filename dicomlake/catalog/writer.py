@@ -26,13 +26,14 @@ def begin_change(connection: Connection, kind: str) -> int:
     """A new change number for the rows of this transaction."""
     v = head(connection) + 1
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    connection.execute(insert(schema.change).values(v=v, at=now, kind=kind))
+    row = {"v": v, "at": now, "kind": kind}
+    connection.execute(insert(schema.change).values(**row, digest=row_digest(row)))
     return v
 
 
 def _stamped(row: Row, v: int) -> Row:
-    clean = {name: _without_nul(value) for name, value in row.items()} | {"v_from": v}
-    return clean | {"v_to": None, "digest": row_digest(clean)}
+    clean = {name: _without_nul(value) for name, value in row.items()} | {"v_from": v, "v_to": None}
+    return clean | {"digest": row_digest(clean)}
 
 
 def _without_nul(value: Any) -> Any:
@@ -42,6 +43,14 @@ def _without_nul(value: Any) -> Any:
 def _add(connection: Connection, table: Table, rows: Sequence[Row], v: int) -> None:
     if rows:
         connection.execute(insert(table), [_stamped(row, v) for row in rows])
+
+
+def _close(connection: Connection, table: Table, v: int, which: ColumnElement[bool]) -> None:
+    """Close the current rows that meet a condition."""
+    for row in connection.execute(schema.current(table).where(which)).mappings().all():
+        closed = dict(row) | {"v_to": v}
+        change = update(table).where(table.c.id == row["id"])
+        connection.execute(change.values(v_to=v, digest=row_digest(closed)))
 
 
 def add_instances(connection: Connection, v: int, instances: Sequence[Instance]) -> None:
@@ -101,8 +110,7 @@ def replace_current(
 ) -> None:
     """Close the current row of the same identity and add this one."""
     clean = {name: _without_nul(value) for name, value in row.items()}
-    same = and_(table.c.v_to.is_(None), *(table.c[name] == clean[name] for name in identity))
-    connection.execute(update(table).where(same).values(v_to=v))
+    _close(connection, table, v, and_(*(table.c[name] == clean[name] for name in identity)))
     _add(connection, table, [clean], v)
 
 
@@ -148,7 +156,7 @@ def _patient_row(first: Attributes) -> Row:
 
 def set_volumes(connection: Connection, v: int, key: SeriesKey, volumes: Iterable[Volume]) -> None:
     """The volumes of a series from now on; the former ones are closed."""
-    connection.execute(update(schema.volume).where(_current(schema.volume, key)).values(v_to=v))
+    _close(connection, schema.volume, v, of_series(schema.volume, key))
     _add(connection, schema.volume, [_volume_row(volume) for volume in volumes], v)
 
 
@@ -193,8 +201,7 @@ def add_findings(connection: Connection, v: int, findings: Iterable[Finding]) ->
 def close_findings(connection: Connection, v: int, scope: str, kinds: Iterable[str]) -> None:
     """Close findings about an object that no longer hold."""
     table = schema.finding
-    open_ones = and_(table.c.scope == scope, table.c.kind.in_(list(kinds)), table.c.v_to.is_(None))
-    connection.execute(update(table).where(open_ones).values(v_to=v))
+    _close(connection, table, v, and_(table.c.scope == scope, table.c.kind.in_(list(kinds))))
 
 
 def add_refused(connection: Connection, v: int, refused: Iterable[Refused]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +43,11 @@ def print_json(value: Any) -> None:
     typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
+_PROSE = frozenset(
+    {"message", "reason", "remark", "value", "StudyDescription", "SeriesDescription", "origin", "key"}
+)
+
+
 def print_table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
@@ -51,7 +55,11 @@ def print_table(
     title: str | None = None,
     right: Iterable[str] = (),
 ) -> None:
-    """A table as wide as the terminal; plain tab-separated lines where nobody looks."""
+    """A table as wide as the terminal; plain tab-separated lines where nobody looks.
+
+    Short columns keep their width; prose and UIDs share what is left, folded.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -62,10 +70,11 @@ def print_table(
         for row in rows:
             typer.echo("\t".join(shown(value).replace("\t", " ").replace("\n", " ") for value in row))
         return
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for name in columns:
+        wide = name in _PROSE or name.lower().endswith(("uid", "sha256", "scope"))
         table.add_column(
-            name, justify="right" if name in right else "left", overflow="ellipsis", no_wrap=True
+            name, justify="right" if name in right else "left", overflow="fold", no_wrap=not wide
         )
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row))
@@ -79,10 +88,7 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
+        if value and all(isinstance(member, int | float) for member in value):
+            return " × ".join(map(shown, value))
         return "\\".join(map(shown, value))
     return str(value)
-
-
-def default_lake_text(path: Path | None) -> str:
-    """How to name the lake in a hint: not at all when the environment or the folder names it."""
-    return "" if path is None or os.environ.get("DICOMLAKE_LAKE") else f" --lake {path}"

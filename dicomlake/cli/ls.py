@@ -33,15 +33,15 @@ _COLUMNS = {
     Level.patients: ("PatientID", "PatientName", "PatientSex", "studies", "series", "instances"),
     Level.studies: ("PatientID", "StudyDate", "StudyDescription", "series", "instances", "StudyInstanceUID"),
     Level.series: (
-        *("PatientID", "StudyDate", "Modality", "SeriesNumber", "SeriesDescription"),
+        *("PatientID", "StudyDate", "Modality", "SeriesDescription"),
         *("instances", "SeriesInstanceUID"),
     ),
-    Level.volumes: ("verdict", "shape", "dtype", "spacing_mm", "number", "series_uid", "reason"),
+    Level.volumes: ("verdict", "shape", "dtype", "series_uid", "number", "reason"),
     Level.findings: ("severity", "kind", "scope", "message"),
-    Level.refused: ("reason", "size", "origin", "sha256"),
+    Level.refused: ("reason", "size", "origin"),
     Level.conflicts: ("sop_instance_uid", "size", "key"),
 }
-_NUMBERS = ("studies", "series", "instances", "SeriesNumber", "size", "number")
+_NUMBERS = ("studies", "series", "instances", "size", "number")
 
 
 def command(

@@ -57,7 +57,7 @@ def _print(one: dict[str, Any]) -> None:
         for v in one["volumes"]
     ]
     print_table(
-        ("volume", "verdict", "shape", "dtype", "spacing mm", "store, or why there is none"),
+        ("volume", "verdict", "shape", "dtype", "spacing mm", "key"),
         volumes,
         title="Volumes",
     )
@@ -67,7 +67,7 @@ def _print(one: dict[str, Any]) -> None:
     instances = [(i["sop_instance_uid"], i["size"], i["key"]) for i in one["instances"][:_FEW]]
     more = len(one["instances"]) - _FEW
     title = "Instances" + (f" (the first {_FEW} of {more + _FEW}; --json has all)" if more > 0 else "")
-    print_table(("SOPInstanceUID", "bytes", "original"), instances, title=title, right=("bytes",))
+    print_table(("SOPInstanceUID", "bytes", "key"), instances, title=title, right=("bytes",))
     if one["header"] is not None:
         elements = [(path, shown(values)) for path, values in one["header"].items()]
         print_table(("element", "value"), elements, title="Elements")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from dicomlake.catalog import reader, writer
+from dicomlake.catalog.blocks import is_catalogued
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.dicom.headers import Attributes, HeaderReader, read_header
 from dicomlake.errors import NotADicomObject, StorageError
@@ -186,7 +187,7 @@ def _difference(storage: Storage, one: Examined, first: Instance, plans: Sequenc
             header = read_header(storage.get(first.key)).dataset
         except (StorageError, NotADicomObject):
             return "something: the first cannot be read"
-    tags = one.header.elements.keys() | header.elements.keys()
+    tags = filter(is_catalogued, one.header.elements.keys() | header.elements.keys())
     differing = sorted(t for t in tags if one.header.elements.get(t) != header.elements.get(t))
     if not differing:
         return "its pixels or its encoding"
