@@ -9,15 +9,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dicomlake.cohort import Cohort, Series
     from dicomlake.errors import DicomlakeError
-    from dicomlake.lake import Lake, open
+    from dicomlake.lake import Lake, open, rebuild
 
-__all__ = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open"]
+__all__ = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open", "rebuild"]
 
 _HOMES = {
     "Cohort": "dicomlake.cohort",
     "Series": "dicomlake.cohort",
     "Lake": "dicomlake.lake",
     "open": "dicomlake.lake",
+    "rebuild": "dicomlake.lake",
     "DicomlakeError": "dicomlake.errors",
 }
 

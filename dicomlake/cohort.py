@@ -191,9 +191,10 @@ class Cohort:
 
     def table(self) -> pd.DataFrame:
         """One row a series, the catalog's columns."""
-        import pandas as pd
+        from dicomlake.catalog.schema import SERIES_COLUMNS
+        from dicomlake.tables import frame
 
-        return pd.DataFrame(self.rows())
+        return frame(self.rows(), SERIES_COLUMNS)
 
     def __repr__(self) -> str:
         conditions = ", ".join(map(str, self.conditions)) or "no condition"

@@ -22,10 +22,11 @@ from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Storage
 
 _SHOWN = 20
+_NAMES = ("key", "SeriesInstanceUID", "series_id", "scope", "sha256", "id", "v")  # what names a row
 CheckVolume = Callable[[Volume], list[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class VerifyReport:
     """What `verify` compared and what differs; `ok` when nothing does.
 
@@ -48,8 +49,19 @@ class VerifyReport:
             lines.append(f"  … and {len(self.findings) - _SHOWN} more: report.findings")
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        return f"<VerifyReport: {'all well' if self.ok else f'{len(self.findings)} findings'}>"
+
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{html.escape(f.kind)}</td>"
+            f"<td style='text-align:left'>{html.escape(f.scope)}</td>"
+            f"<td style='text-align:left'>{html.escape(f.message)}</td></tr>"
+            for f in self.findings[:_SHOWN]
+        )
+        head = html.escape(str(self).splitlines()[0])
+        more = f"<p>… and {len(self.findings) - _SHOWN} more</p>" if len(self.findings) > _SHOWN else ""
+        return f"<div><strong>{head}</strong>{f'<table>{rows}</table>' if rows else ''}{more}</div>"
 
 
 def verify(
@@ -66,13 +78,14 @@ def verify(
             instances = list(reader.all_instances(view))
             volumes = [v for v in reader.volumes_of(view) if v.key is not None]
             refused = [r.sha256 for r in reader.refused(view)]
-    except CatalogError:
+    except (CatalogError, ValueError, TypeError):  # found above
         return VerifyReport(findings, dict(checked))
     total = len(instances) + len(volumes)
     with progress("verify", total, unit="objects", show=show) as bar, _threads() as pool:
         findings += _check_originals(storage, instances, pool, bar, checked)
         findings += _uncatalogued(storage, instances)
         findings += _check_quarantine(storage, refused, checked)
+        findings += _unlisted(storage, refused)
         for volume in volumes:
             checked["volumes"] += 1
             findings += check_volume(volume)
@@ -88,6 +101,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _check_catalog(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
+    catalog.database.reconnect()  # what a connection has cached says nothing about the disk
     try:
         yield from _check_pages(catalog)
         yield from _check_rows(catalog, checked)
@@ -108,12 +122,12 @@ def _check_pages(catalog: Catalog) -> Iterator[Finding]:
 
 def _check_rows(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
     with catalog.read() as view:
-        for table in (*schema.VERSIONED, schema.series_header):
+        for table in schema.DIGESTED:
             for row in view.execute(select(table)).mappings():
                 checked["rows"] += 1
                 facts = dict(row)
                 if schema.row_digest(facts) != facts["digest"]:
-                    name = facts.get("key") or facts.get("SeriesInstanceUID") or facts.get("id") or "header"
+                    name = next((facts[n] for n in _NAMES if facts.get(n) is not None), "")
                     message = "the row differs from its digest: `dicomlake rebuild` recreates it"
                     yield Finding("error", "row_damaged", f"{table.name} {name}", message)
 
@@ -121,7 +135,12 @@ def _check_rows(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
 def _check_blocks(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
     """Every visible series has headers, of exactly its instances."""
     with catalog.read() as view:
-        for row in reader.series_rows(view):
+        rows = reader.series_rows(view)
+        visible = {(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for row in rows}
+        for key in {instance.series for instance in reader.all_instances(view)} - visible:
+            message = "has instances but is not listed: open the lake for writing, or rebuild it"
+            yield Finding("warning", "series_unsettled", key.series_uid, message)
+        for row in rows:
             checked["series"] += 1
             uid = row["SeriesInstanceUID"]
             try:
@@ -185,3 +204,11 @@ def _check_quarantine(storage: Storage, refused: Sequence[str], checked: Counter
             good = False
         if not good:
             yield Finding("error", "quarantine_damaged", key, "differs from its SHA-256, or its note is lost")
+
+
+def _unlisted(storage: Storage, refused: Sequence[str]) -> Iterator[Finding]:
+    known = {layout.quarantine_key(sha256) for sha256 in refused}
+    for key in storage.list(layout.QUARANTINE):
+        if key.endswith(".bin") and key not in known:
+            message = "a refused file that the catalog does not list: `dicomlake rebuild` lists it"
+            yield Finding("warning", "uncatalogued", key, message)

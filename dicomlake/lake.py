@@ -7,18 +7,21 @@ import html
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dicomlake.catalog import reader, writer
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror import Mirror
+from dicomlake.catalog.schema import SERIES_COLUMNS
 from dicomlake.errors import CatalogError, DicomlakeError, NotALake, StorageError, StorageFull, VolumeError
 from dicomlake.progress import progress
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 from dicomlake.settings import Settings
 from dicomlake.storage import layout
 from dicomlake.storage.local import LocalStorage
+from dicomlake.tables import frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +36,25 @@ if TYPE_CHECKING:
     from dicomlake.volumes.plan import Plan
 
 Row = dict[str, Any]
+_ONE = {
+    "patients": "patient",
+    "studies": "study",
+    "series": "series",
+    "instances": "instance",
+    "volumes": "volume",
+    "findings": "finding",
+    "refused": "refused",
+}
 _VOLUME_FINDINGS = ("volume_failed",)
 
 
-def open(path: str | os.PathLike[str], *, create: bool = False) -> Lake:
+def open(path: str | os.PathLike[str] | None = None, *, create: bool = False) -> Lake:
     """Open the lake in a folder; with `create`, make it when there is none.
 
+    path: DICOMLAKE_LAKE, then the current folder, unless given.
     A folder that cannot be written opens read-only. Raises NotALake when there is no lake.
     """
-    root = Path(path).expanduser()
+    root = _root(path)
     settings = root / layout.LAKE_TOML
     if not settings.is_file():
         if not create:
@@ -54,11 +67,15 @@ def open(path: str | os.PathLike[str], *, create: bool = False) -> Lake:
     return Lake(root.resolve(), Settings.parse(text))
 
 
+def _root(path: str | os.PathLike[str] | None) -> Path:
+    return Path(path if path is not None else os.environ.get("DICOMLAKE_LAKE") or ".").expanduser()
+
+
 def rebuild(
     path: str | os.PathLike[str] | None = None, *, volumes_only: bool = False, progress: bool | None = None
 ) -> Report:
     """`Lake.rebuild` for a lake whose catalog cannot even be opened; what is damaged is set aside."""
-    root = Path(path or "").expanduser()
+    root = _root(path)
     try:
         lake = open(root)
     except CatalogError:
@@ -97,7 +114,8 @@ class Lake:
     """An archive of DICOM objects in one folder. Made by `dicomlake.open`; safe to use from many threads."""
 
     def __init__(self, root: Path, settings: Settings, *, fresh: bool = False) -> None:
-        if not fresh and not (root / layout.CATALOG).exists() and (root / layout.STUDIES).exists():
+        held = (root / layout.STUDIES).exists() or (root / layout.QUARANTINE).exists()
+        if not fresh and held and not (root / layout.CATALOG).exists():
             raise CatalogError(
                 f"the catalog of {root} is missing: `dicomlake rebuild` makes it from the originals"
             )
@@ -109,7 +127,8 @@ class Lake:
         self._mirror = Mirror(self._catalog, root / layout.MIRROR)
         if not self.read_only:
             self._storage.sweep()
-            self._settle_leftovers()
+            with suppress(StorageFull):  # what is there can be read all the same
+                self._settle_leftovers()
 
     def __enter__(self) -> Lake:
         return self
@@ -137,7 +156,8 @@ class Lake:
 
         Every object is durable before it counts as stored. What is there already is not stored twice, so
         an interrupted ingest is simply repeated. What cannot be taken is kept in quarantine and listed.
-        volumes: build the volumes of the series that got new instances.
+        volumes: build the volumes of the series that got new instances, or lack theirs since an
+            ingest of the same objects was interrupted.
         link: hard-link files instead of copying; the sources must then never change.
         workers: processes; None chooses by the number of objects.
         progress: None shows a bar where somebody looks.
@@ -147,10 +167,12 @@ class Lake:
 
         options = Options(link=link, workers=workers, show=progress)
         report = ingest(self._catalog, self._storage, sources, options)
-        if not volumes or not report.series:
+        met = {entry.series_uid for entry in report.entries}
+        keys = [key for key in self._without_volumes() if key.series_uid in met] if volumes else []
+        if not keys:
             return report
         started = time.perf_counter()
-        built = self.build_volumes(report.series, progress=progress)
+        built = self.build_volumes(keys, progress=progress)
         return report.with_volumes(built, time.perf_counter() - started)
 
     def build_volumes(
@@ -162,10 +184,7 @@ class Lake:
 
     def _without_volumes(self) -> list[SeriesKey]:
         with self._catalog.read() as view:
-            have = {volume.series for volume in reader.volumes_of(view)}
-            rows = reader.series_rows(view)
-        keys = [SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for row in rows]
-        return [key for key in keys if key not in have]
+            return reader.series_without_volumes(view)
 
     def _build(self, key: SeriesKey) -> list[Volume]:
         """Plan, build and record the volumes of one series."""
@@ -178,6 +197,8 @@ class Lake:
             plans = plan(key, reader.headers_of(view, series_id))
             instances = {i.sop_instance_uid: i for i in reader.instances_of(view, key)}
             former = reader.volumes_of(view, key)
+        if not plans and not former:
+            return []
         findings: list[Finding] = []
         volumes = [
             self._build_one(one, instances, findings) if one.buildable else one.volume for one in plans
@@ -211,12 +232,12 @@ class Lake:
 
     def _settle_leftovers(self) -> None:
         """Make visible what a writer acknowledged before it ended."""
-        from dicomlake.ingest.settle import settle
-
         with self._catalog.read() as view:
-            keys = reader.unsettled(view)
-        for key in keys:
-            settle(self._catalog, self._storage, key)
+            if not reader.unsettled(view):
+                return
+        from dicomlake.ingest.settle import settle_leftovers
+
+        settle_leftovers(self._catalog, self._storage)
 
     # ---- asking -------------------------------------------------------------------------------------
 
@@ -253,15 +274,15 @@ class Lake:
 
     def series(self) -> pd.DataFrame:
         """One row a series, the catalog's columns."""
-        return _frame(self.rows("series"))
+        return frame(self.rows("series"), SERIES_COLUMNS)
 
     def studies(self) -> pd.DataFrame:
         """One row a study, with counts."""
-        return _frame(self.rows("studies"))
+        return frame(self.rows("studies"))
 
     def patients(self) -> pd.DataFrame:
         """One row a patient, with counts."""
-        return _frame(self.rows("patients"))
+        return frame(self.rows("patients"))
 
     def rows(self, level: str) -> list[Row]:
         """The same as plain rows; level is patients, studies or series."""
@@ -373,13 +394,8 @@ class Lake:
         try:
             store = self._store(volume)
             if check.store_sha256(store) != volume.store_sha256:
-                damaged = check.damaged_frames(store)
-                slices = f"slices {damaged[:8]}" if damaged else "metadata or a copy for quick looks"
-                return [
-                    Finding(
-                        "error", "volume_damaged", scope, f"{slices} differ from what was built: {remedy}"
-                    )
-                ]
+                message = f"{_damage(store)} differ from what was built: {remedy}"
+                return [Finding("error", "volume_damaged", scope, message)]
             if deep:
                 with self._catalog.read() as view:
                     instances = {i.sop_instance_uid: i for i in reader.instances_of(view, volume.series)}
@@ -401,7 +417,8 @@ class Lake:
         started = time.perf_counter()
         originals = 0
         if not volumes_only:
-            originals = self._rebuild_catalog(progress)
+            with self._catalog.database.alone(wait=True):  # what is taken in meanwhile would not be listed
+                originals = self._rebuild_catalog(progress)
         with self._catalog.read() as view:
             rows = reader.series_rows(view)
         keys = [SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for row in rows]
@@ -421,7 +438,6 @@ class Lake:
             fresh.close()
         self._catalog.database.replace_with(fresh_path)
         fresh_path.with_suffix(".lock").unlink(missing_ok=True)
-        self._storage.delete_tree(layout.MIRROR)
         return originals
 
     def doctor(self) -> list[tuple[str, str, str]]:
@@ -431,7 +447,9 @@ class Lake:
         return examine(self.path)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{n:,} {name}" for name, n in self.counts().items() if n)
+        counts = ", ".join(
+            f"{n:,} {_ONE[name] if n == 1 else name}" for name, n in self.counts().items() if n
+        )
         return f"<Lake {str(self.path)!r}: {counts or 'empty'}>"
 
     def _repr_html_(self) -> str:
@@ -441,14 +459,19 @@ class Lake:
         return f"<div>{title}<table><tr>{heads}</tr><tr>{cells}</tr></table></div>"
 
 
+def _damage(store: Path) -> str:
+    """What of a volume store differs from what was built."""
+    from dicomlake.volumes.check import damaged_frames
+
+    try:
+        damaged = damaged_frames(store)
+    except Exception:  # damaged metadata fails in as many ways as there are
+        damaged = []
+    return f"slices {damaged[:8]}" if damaged else "metadata or a copy for quick looks"
+
+
 def _shown(keys: Sequence[SeriesKey], title: str, unit: str, show: bool | None) -> Iterator[SeriesKey]:
     with progress(title, len(keys), unit=unit, show=show) as bar:
         for key in keys:
             yield key
             bar.advance(1)
-
-
-def _frame(rows: list[Row]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows)

@@ -71,6 +71,11 @@ class Volume:
         """SeriesInstanceUID."""
         return self.series.series_uid
 
+    @property
+    def built(self) -> bool:
+        """Whether it can be opened: the verdict says what the frames are, not that they could be decoded."""
+        return self.key is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

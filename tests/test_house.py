@@ -22,6 +22,7 @@ LAYERS = {
     "records": 0,
     "settings": 1,
     "progress": 0,
+    "tables": 0,
     "datasets": 1,
     "dicom": 1,
     "storage": 2,
@@ -142,7 +143,7 @@ def test_environment_yml_is_in_step_with_pyproject() -> None:
 def test_the_public_names_are_these() -> None:
     import dicomlake
 
-    names = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open"]
+    names = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open", "rebuild"]
     assert dicomlake.__all__ == names
     assert [name for name in names if not hasattr(dicomlake, name)] == []
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from dicomlake.catalog.blocks import SeriesHeaders
 from dicomlake.dicom import standard, values
-from dicomlake.dicom.headers import MAX_DEPTH, Attributes
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.walk import MAX_DEPTH
 from dicomlake.errors import BrokenObject
 
 MAX_DISTINCT = 64  # an element with more values in a series is summed up in one row and checked in the block

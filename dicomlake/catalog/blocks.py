@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import zstandard
 
-from dicomlake.dicom.headers import Attributes, Encoding, Raw
+from dicomlake.dicom.attributes import Attributes
 from dicomlake.dicom.values import BULK_VRS
+from dicomlake.dicom.walk import Encoding, Raw
 from dicomlake.errors import CatalogError
 
 FORMAT = 1

@@ -139,6 +139,10 @@ class Database:
             os.replace(path, target)
             _sync_folder(target.parent)
 
+    def reconnect(self) -> None:
+        """Forget the connections and the pages they hold in memory."""
+        self.engine.dispose()
+
     def _checkpoint(self, connection: Connection, *, always: bool = False) -> None:
         if self.path is None:
             return

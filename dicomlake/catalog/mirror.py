@@ -15,7 +15,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,10 +73,13 @@ class Mirror:
         """
         import duckdb
 
-        try:
+        with suppress(duckdb.Error):  # a part is missing or damaged
             return self._connected(self.refresh())
-        except duckdb.Error:  # a part is missing or damaged
+        try:
             return self._connected(self.refresh(anew=True))
+        except duckdb.Error as error:
+            kind = type(error).__name__  # its text may hold values
+            raise CatalogError(f"the mirror cannot be made ({kind}): free space, or run verify") from error
 
     def _connected(self, state: State) -> DuckDBPyConnection:
         import duckdb
@@ -236,10 +239,9 @@ CREATE VIEW patient AS
 
 
 def _series_types() -> dict[str, str]:
-    dropped = {"id", "v_from", "v_to", "digest"}
-    names = [column.name for column in schema.series.c if column.name not in dropped]
-    numbers = dict.fromkeys(schema.NUMBER_FACETS, "DOUBLE") | {"instances": "BIGINT", "bytes": "BIGINT"}
-    return {"series_id": "BIGINT", **{name: numbers.get(name, "VARCHAR") for name in names}}
+    numbers = dict.fromkeys(schema.NUMBER_FACETS, "DOUBLE")
+    numbers |= dict.fromkeys((*schema.WHOLE_FACETS, "instances", "bytes"), "BIGINT")
+    return {"series_id": "BIGINT", **{name: numbers.get(name, "VARCHAR") for name in schema.SERIES_COLUMNS}}
 
 
 _SERIES_TYPES = _series_types()

@@ -252,19 +252,26 @@ def _part(part: str, name: str) -> str:
     return part
 
 
+_ALL = """
+SELECT series_id FROM series
+ORDER BY PatientID, coalesce(StudyDate, ''), StudyInstanceUID, coalesce(SeriesNumber, 0), SeriesInstanceUID
+"""
+
+
 def matching(
     connection: DuckDBPyConnection,
     wanted: Sequence[Condition],
     headers_of: Callable[[int], SeriesHeaders],
 ) -> list[int]:
-    """Ids of the series that meet all conditions, ascending.
+    """Ids of the series that meet all conditions, by patient, study and SeriesNumber.
 
     headers_of: reads the full headers of a series, for those the mirror cannot decide.
     """
-    ids = {int(i) for (i,) in connection.execute("SELECT series_id FROM series").fetchall()}
+    ordered = [int(i) for (i,) in connection.execute(_ALL).fetchall()]
+    ids = set(ordered)
     for condition in wanted:
         ids &= _matching_one(connection, condition, ids, headers_of)
-    return sorted(ids)
+    return [i for i in ordered if i in ids]
 
 
 def _matching_one(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, exists, func, or_, select
 
 from dicomlake.catalog import schema
 from dicomlake.catalog.blocks import SeriesHeaders, unpack
@@ -21,27 +21,23 @@ def instances_with_uids(connection: Connection, uids: Sequence[str]) -> dict[str
     found: dict[str, list[Instance]] = {}
     for start in range(0, len(uids), _MANY):
         wanted = schema.instance.c.SOPInstanceUID.in_(uids[start : start + _MANY])
-        for row in connection.execute(current(schema.instance).where(wanted)).mappings():
+        query = current(schema.instance).where(wanted).order_by(schema.instance.c.id)
+        for row in connection.execute(query).mappings():
             found.setdefault(row["SOPInstanceUID"], []).append(_instance(row))
     return found
 
 
-def keys_among(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """Those of these keys that are registered."""
-    found: set[str] = set()
-    for start in range(0, len(keys), _MANY):
-        wanted = schema.instance.c.key.in_(keys[start : start + _MANY])
-        found |= {key for (key,) in connection.execute(select(schema.instance.c.key).where(wanted))}
-    return found
-
-
 def instances_of(connection: Connection, key: SeriesKey, *, conflicts: bool = False) -> list[Instance]:
-    """The objects of a series, without those in conflict unless asked for."""
+    """The objects of a series, one for each SOPInstanceUID; with those in conflict if asked for."""
     table = schema.instance
     query = current(table).where(of_series(table, key)).order_by(table.c.id)
-    if not conflicts:
-        query = query.where(table.c.conflict == 0)
-    return [_instance(row) for row in connection.execute(query).mappings()]
+    instances = [_instance(row) for row in connection.execute(query).mappings()]
+    if conflicts:
+        return instances
+    plain = {one.sop_instance_uid: one for one in instances if not one.conflict}
+    for one in instances:  # a writer that ended early may have left the first object unregistered
+        plain.setdefault(one.sop_instance_uid, one)
+    return [one for one in instances if plain[one.sop_instance_uid] is one]
 
 
 def all_instances(connection: Connection) -> Iterator[Instance]:
@@ -67,16 +63,39 @@ def unsettled(connection: Connection) -> list[SeriesKey]:
     return [SeriesKey(*row) for row in connection.execute(query)]
 
 
+def series_without_volumes(connection: Connection) -> list[SeriesKey]:
+    """Series whose volumes, if they have any, were made before their newest instances came."""
+    table, made = schema.series, schema.volume
+    newer = and_(
+        made.c.SeriesInstanceUID == table.c.SeriesInstanceUID,
+        made.c.StudyInstanceUID == table.c.StudyInstanceUID,
+        made.c.v_to.is_(None),
+        made.c.v_from > table.c.v_from,
+    )
+    query = select(table.c.StudyInstanceUID, table.c.SeriesInstanceUID).order_by(table.c.id)
+    query = query.where(table.c.v_to.is_(None), ~exists().where(newer))
+    return [SeriesKey(*row) for row in connection.execute(query)]
+
+
 def series_rows(connection: Connection, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """The rows of series by id, in that order, or all current ones."""
+    """The rows of series by id, in that order, or all current ones by patient, study and number."""
     if ids is None:
-        rows = connection.execute(current(schema.series).order_by(schema.series.c.id)).mappings()
+        rows = connection.execute(current(schema.series).order_by(*_READING_ORDER)).mappings()
         return [dict(row) for row in rows]
     found: dict[int, dict[str, Any]] = {}
     for start in range(0, len(ids), _MANY):
         query = select(schema.series).where(schema.series.c.id.in_(ids[start : start + _MANY]))
         found |= {row["id"]: dict(row) for row in connection.execute(query).mappings()}
     return [found[i] for i in ids if i in found]
+
+
+_READING_ORDER = (  # by patient, then in time; the same after a rebuild
+    schema.series.c.PatientID,
+    func.coalesce(schema.series.c.StudyDate, ""),
+    schema.series.c.StudyInstanceUID,
+    func.coalesce(schema.series.c.SeriesNumber, 0),
+    schema.series.c.SeriesInstanceUID,
+)
 
 
 def series_id(connection: Connection, key: SeriesKey) -> int | None:
@@ -89,7 +108,22 @@ def series_id(connection: Connection, key: SeriesKey) -> int | None:
 
 
 def series_ids_with(connection: Connection, uid: str) -> list[int]:
-    """The current series that a series, study or SOP instance UID names."""
+    """The current series that a series, study or SOP instance UID names, or its unique beginning."""
+    whole = _series_ids_of(connection, uid)
+    if whole or not uid:
+        return whole
+    begun: set[str] = set()
+    for column in (
+        schema.series.c.SeriesInstanceUID,
+        schema.series.c.StudyInstanceUID,
+        schema.instance.c.SOPInstanceUID,
+    ):
+        query = select(column).where(column.startswith(uid, autoescape=True)).distinct().limit(2)
+        begun |= {name for (name,) in connection.execute(query)}
+    return _series_ids_of(connection, begun.pop()) if len(begun) == 1 else []
+
+
+def _series_ids_of(connection: Connection, uid: str) -> list[int]:
     table = schema.series
     by_uid = or_(table.c.SeriesInstanceUID == uid, table.c.StudyInstanceUID == uid)
     ids = connection.execute(select(table.c.id).where(by_uid, table.c.v_to.is_(None)).order_by(table.c.id))
@@ -191,6 +225,9 @@ def refused(connection: Connection) -> list[Refused]:
     return [Refused(row["sha256"], row["size"], row["reason"], row["origin"]) for row in rows]
 
 
+COUNTED = ("patients", "studies", "series", "instances", "volumes", "findings", "refused")
+
+
 def counts(connection: Connection) -> dict[str, int]:
     """How many patients, studies, series, instances, volumes, findings and refused objects there are."""
     tables = {
@@ -206,7 +243,8 @@ def counts(connection: Connection) -> dict[str, int]:
         for name, table in tables.items()
     }
     built = select(func.count()).where(schema.volume.c.v_to.is_(None), schema.volume.c.key.is_not(None))
-    return found | {"volumes": int(connection.execute(built).scalar() or 0)}
+    found["volumes"] = int(connection.execute(built).scalar() or 0)
+    return {name: found[name] for name in COUNTED}
 
 
 def _instance(row: RowMapping) -> Instance:

@@ -61,11 +61,9 @@ TEXT_FACETS = (
     "ContrastBolusAgent",
     "PatientPosition",
 )
+WHOLE_FACETS = ("SeriesNumber", "Rows", "Columns")
 NUMBER_FACETS = (
     "PatientAge",
-    "SeriesNumber",
-    "Rows",
-    "Columns",
     "PixelSpacing",
     "SliceThickness",
     "KVP",
@@ -132,6 +130,7 @@ series = Table(
     Column("StudyInstanceUID", String, nullable=False, index=True),
     Column("IssuerOfPatientID", String, nullable=False),
     *(Column(name, String) for name in TEXT_FACETS),
+    *(Column(name, Integer) for name in WHOLE_FACETS),
     *(Column(name, Float) for name in NUMBER_FACETS),
     Column("instances", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
@@ -223,6 +222,7 @@ def of_series(table: Table, key: SeriesKey) -> ColumnElement[bool]:
     return and_(table.c.SeriesInstanceUID == key.series_uid, table.c.StudyInstanceUID == key.study_uid)
 
 
+SERIES_COLUMNS = tuple(c.name for c in series.c if c.name not in ("id", "v_from", "v_to", "digest"))
 _NOT_DIGESTED = frozenset({"id", "digest", "settled"})
 
 

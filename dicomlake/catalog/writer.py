@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, s
 from dicomlake.catalog import schema
 from dicomlake.catalog.blocks import SeriesHeaders, pack
 from dicomlake.catalog.schema import head, of_series, row_digest
-from dicomlake.dicom.headers import Attributes
+from dicomlake.dicom.attributes import Attributes
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 
 Row = dict[str, Any]
@@ -120,11 +120,18 @@ def _series_row(key: SeriesKey, first: Attributes, instances: int, size: int) ->
         "StudyInstanceUID": key.study_uid,
         "IssuerOfPatientID": first.text("IssuerOfPatientID") or "",
         **{name: "\\".join(first.texts(name)) or None for name in schema.TEXT_FACETS},
+        **{name: _whole(first, name) for name in schema.WHOLE_FACETS},
         **{name: _number(first, name) for name in schema.NUMBER_FACETS},
         "PatientID": first.text("PatientID") or "",
         "instances": instances,
         "bytes": size,
     }
+
+
+def _whole(first: Attributes, name: str) -> int | None:
+    """The whole number of an element; None when it is not one."""
+    number = first.number(name)
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _number(first: Attributes, name: str) -> float | None:

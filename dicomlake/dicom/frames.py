@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from dicomlake.dicom import sop_classes
-from dicomlake.dicom.headers import Attributes
+from dicomlake.dicom.attributes import Attributes
 from dicomlake.errors import BrokenObject
 
 Kind = Literal["integer", "float", "double"]

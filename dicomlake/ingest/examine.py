@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from dicomlake.dicom.headers import Attributes, Header, HeaderReader
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.headers import Header, HeaderReader
 from dicomlake.errors import NotADicomObject
 from dicomlake.ingest.sources import Candidate, Content
 from dicomlake.records import SeriesKey
@@ -77,6 +78,10 @@ def examine(candidate: Candidate, headers: HeaderReader) -> Examined | Unusable:
     missing = [keyword for keyword, uid in found.items() if not uid]
     if missing:
         reason = f"has no {' and no '.join(missing)}: correct the object and ingest it again"
+        return Unusable(candidate.origin, reason, content, data, sha256, _size(content, data))
+    unclear = [keyword for keyword, uid in found.items() if "\0" in (uid or "")]
+    if unclear:  # some programs end the UID there, others do not: they would name different objects
+        reason = f"has NUL within {' and '.join(unclear)}: correct the object and ingest it again"
         return Unusable(candidate.origin, reason, content, data, sha256, _size(content, data))
     return _examined(candidate, data, header, {k: v or "" for k, v in found.items()}, sha256, dataset_sha256)
 

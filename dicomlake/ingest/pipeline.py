@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,15 +11,18 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
+from threading import Thread
+from types import ModuleType
 
 from dicomlake.catalog.catalog import Catalog
-from dicomlake.dicom.headers import Attributes
-from dicomlake.errors import DicomlakeError, StorageFull
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.errors import DicomlakeError
 from dicomlake.ingest import sources
 from dicomlake.ingest.report import Entry, Report
-from dicomlake.ingest.settle import settle
+from dicomlake.ingest.settle import settle, settle_leftovers
 from dicomlake.ingest.take import Taken, take
 from dicomlake.progress import progress
 from dicomlake.records import SeriesKey
@@ -53,23 +57,30 @@ def ingest(catalog: Catalog, storage: Storage, given: Iterable[sources.Source], 
     is still possible, and the same call later goes on where this one stopped.
     """
     started = time.perf_counter()
-    given = list(given)
-    total = sources.count(*given)
     run = _Run(catalog, storage)
     try:
-        with ExitStack() as stack:
-            start, ahead = _start(stack, catalog, storage, options, total)
-            bar = stack.enter_context(progress("ingest", total, unit="objects", show=options.show))
-            batches = _batches(sources.discover(*given, limits=options.limits))
-            for taken in _in_order(start, ahead, batches):
-                run.add(taken)
-                bar.advance(len(taken.entries), taken.bytes)
-    except StorageFull:
-        with suppress(DicomlakeError):
+        with catalog.database.shared():
+            _take_in(run, catalog, storage, list(given), options)
             run.finish()
+    except BaseException:  # KeyboardInterrupt as well
+        with suppress(DicomlakeError):
+            settle_leftovers(catalog, storage)
         raise
-    run.finish()
+    settle_leftovers(catalog, storage)
     return Report.of(run.entries, run.series, time.perf_counter() - started)
+
+
+def _take_in(
+    run: _Run, catalog: Catalog, storage: Storage, given: list[sources.Source], options: Options
+) -> None:
+    total = sources.count(*given)
+    with ExitStack() as stack:
+        start, ahead = _start(stack, catalog, storage, options, total)
+        bar = stack.enter_context(progress("ingest", total, unit="objects", show=options.show))
+        batches = _batches(sources.discover(*given, limits=options.limits))
+        for taken in _in_order(start, ahead, batches):
+            run.add(taken)
+            bar.advance(len(taken.entries), taken.bytes)
 
 
 class _Run:
@@ -119,8 +130,9 @@ def _start(
     stack.enter_context(threads)
     if workers == 1 or path is None:
         return (lambda items: threads.submit(take, catalog, storage, items, link=options.link)), 4
-    context = get_context("spawn")  # a notebook holds threads and locks that a fork would break
-    processes = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context))
+    processes = stack.enter_context(
+        ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent)
+    )
 
     def start(items: list[sources.Item]) -> Future[Taken]:
         if all(isinstance(item, sources.Skipped) or _travels(item.content) for item in items):
@@ -128,6 +140,36 @@ def _start(
         return threads.submit(take, catalog, storage, items, link=options.link)
 
     return start, 2 * workers
+
+
+class _Worker(SpawnProcess):
+    """A process that does not run the caller's script again, as spawning does where it lacks a guard."""
+
+    def start(self) -> None:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(SpawnContext):
+    """Spawns, as a notebook holds threads and locks that a fork would break."""
+
+    Process = _Worker
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the process that gives it work was killed; by itself it would wait forever."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait, daemon=True, name="parent").start()
 
 
 def _travels(content: sources.Content | None) -> bool:

@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What an ingest did.
 
@@ -57,7 +57,7 @@ class Report:
     series: Sequence[SeriesKey] = ()
     volumes: Sequence[Volume] = ()
     seconds: float = 0.0
-    _counts: Counter[str] = field(default_factory=Counter, repr=False)
+    _counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, entries: Iterable[Entry], series: Iterable[SeriesKey], seconds: float) -> Report:
@@ -164,6 +164,10 @@ class Report:
         if len(reasons) > _SHOWN:
             lines.append(f"  … and {len(reasons) - _SHOWN} more reasons: report.table()")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n:,} {outcome}" for outcome, n in self.counts().items() if n)
+        return f"<Report: {counts or 'nothing met'}, {len(self.built):,} volumes>"
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from dicomlake.catalog import writer
+from dicomlake.catalog import reader, writer
 from dicomlake.catalog.catalog import Catalog
-from dicomlake.dicom.headers import Attributes, HeaderReader
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.headers import HeaderReader
 from dicomlake.errors import NotADicomObject, StorageError
+from dicomlake.ingest.conflict import conflict, conflict_finding, header_of
 from dicomlake.ingest.settle import settle
 from dicomlake.ingest.take import problem_findings
 from dicomlake.progress import progress
@@ -39,7 +41,7 @@ def restore(catalog: Catalog, storage: Storage, *, show: bool | None = None) -> 
         for batch in _batched(iter(keys)):
             found = list(readers.map(lambda key: _read(storage, key), batch))
             troubles += [one for one in found if isinstance(one, Finding)]
-            _register(catalog, [one for one in found if not isinstance(one, Finding)], waiting)
+            _register(catalog, storage, [one for one in found if not isinstance(one, Finding)], waiting)
             _settle_complete(catalog, storage, waiting, batch[-1])
             bar.advance(len(batch))
     _settle_complete(catalog, storage, waiting, "")
@@ -68,7 +70,7 @@ def _read(storage: Storage, key: str) -> _Read | Finding:
     sop, series, study = (
         dataset.text(k) or "" for k in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
     )
-    if layout.original_key(study, series, sop, conflict=place.sha8) != key:
+    if layout.original_key(study, series, sop, conflict=place.sha, whole=len(place.sha or "") > 8) != key:
         return Finding(
             "error", "misplaced", place.sop, "the original's UIDs are not those of its place: move it"
         )
@@ -81,20 +83,38 @@ def _read(storage: Storage, key: str) -> _Read | Finding:
         len(data),
         hashlib.sha256(data).hexdigest(),
         hashlib.sha256(memoryview(data)[header.dataset_offset :]).hexdigest(),
-        conflict=place.sha8 is not None,
+        conflict=place.sha is not None,
     )
     return instance, dataset, list(problem_findings(sop, header.problems))
 
 
-def _register(catalog: Catalog, found: list[_Read], waiting: dict[SeriesKey, dict[str, Attributes]]) -> None:
+def _register(
+    catalog: Catalog,
+    storage: Storage,
+    found: list[_Read],
+    waiting: dict[SeriesKey, dict[str, Attributes]],
+) -> None:
     if not found:
         return
     with catalog.change("rebuild") as (connection, v):
+        known = reader.instances_with_uids(connection, [one.sop_instance_uid for one, _h, _f in found])
         writer.add_instances(connection, v, [instance for instance, _header, _findings in found])
         writer.add_findings(connection, v, [f for _i, _h, findings in found for f in findings])
+        writer.add_findings(connection, v, _conflicts(storage, found, known))
     for instance, header, _findings in found:
         if not instance.conflict:
             waiting.setdefault(instance.series, {})[instance.sop_instance_uid] = header
+
+
+def _conflicts(storage: Storage, found: list[_Read], known: dict[str, list[Instance]]) -> Iterator[Finding]:
+    """Findings about objects whose SOPInstanceUID one before them has."""
+    headers = {instance.key: header for instance, header, _findings in found}
+    for instance, header, _findings in found:
+        others = known.setdefault(instance.sop_instance_uid, [])
+        if others:
+            other = headers.get(others[0].key) or header_of(storage, others[0])
+            yield conflict_finding(instance.sop_instance_uid, conflict(header, other))
+        others.append(instance)
 
 
 def _settle_complete(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from dicomlake.catalog import blocks, reader, writer
 from dicomlake.catalog.catalog import Catalog
-from dicomlake.dicom.headers import Attributes, read_header
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.headers import read_header
 from dicomlake.errors import NotADicomObject, StorageError
 from dicomlake.records import Finding, Instance, SeriesKey
 from dicomlake.storage.objectstore import Storage
@@ -18,7 +19,8 @@ class _Original:
     """An original as something to read by range."""
 
     def __init__(self, storage: Storage, instance: Instance) -> None:
-        self._storage, self._key, self.size = storage, instance.key, instance.size
+        self._storage, self._key = storage, instance.key
+        self.size = storage.size(instance.key)  # not as registered: it may have been damaged since
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
         return self._storage.get(self._key, start, stop)
@@ -29,29 +31,52 @@ def settle(
 ) -> None:
     """Make a series visible with all its acknowledged instances.
 
-    headers: by SOPInstanceUID, those at hand; the others are read from the originals. Should another
-    process add instances meanwhile, it settles the series again.
+    headers: by SOPInstanceUID, those at hand; the others are read from the originals.
     """
+    while not _settle(catalog, storage, key, headers or {}):
+        pass  # another process added instances meanwhile
+
+
+def settle_leftovers(catalog: Catalog, storage: Storage) -> None:
+    """Make visible what writers acknowledged before they ended.
+
+    Does nothing while any process takes objects in: it settles its series itself, once they are whole.
+    """
+    with catalog.database.alone() as alone:
+        if not alone:
+            return
+        with catalog.read() as view:
+            keys = reader.unsettled(view)
+        for key in keys:
+            settle(catalog, storage, key)
+
+
+def _settle(catalog: Catalog, storage: Storage, key: SeriesKey, headers: Mapping[str, Attributes]) -> bool:
+    """Whether the series is as it was when its headers were read."""
     with catalog.read() as view:
         instances = reader.instances_of(view, key)
         everything = reader.instances_of(view, key, conflicts=True)
     found: list[tuple[str, Attributes]] = []
     lost: list[Finding] = []
     for instance in instances:
-        header = (headers or {}).get(instance.sop_instance_uid)
+        header = None if instance.conflict else headers.get(instance.sop_instance_uid)
         try:
-            found.append((instance.sop_instance_uid, header or _read(storage, instance)))
+            found.append((instance.sop_instance_uid, header or read_original(storage, instance)))
         except (StorageError, NotADicomObject) as error:
             lost.append(Finding("error", "unreadable_original", instance.sop_instance_uid, str(error)))
     if not found:
-        return
+        return True
     together = blocks.collect(found)
     with catalog.change("settle") as (connection, v):
+        if reader.instances_of(connection, key, conflicts=True) != everything:
+            return False
         writer.settle(connection, v, key, together, sum(i.size for i in everything))
         writer.add_findings(connection, v, [*lost, *_mixed_patients(key, found)])
+    return True
 
 
-def _read(storage: Storage, instance: Instance) -> Attributes:
+def read_original(storage: Storage, instance: Instance) -> Attributes:
+    """The header of an original. Raises StorageError or NotADicomObject when it cannot be read."""
     return read_header(_Original(storage, instance)).dataset
 
 

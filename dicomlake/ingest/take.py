@@ -7,16 +7,18 @@ the catalog lacks is settled inside the transaction, under its write lock.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from dicomlake.catalog import reader, writer
-from dicomlake.catalog.blocks import is_catalogued
 from dicomlake.catalog.catalog import Catalog
-from dicomlake.dicom.headers import Attributes, HeaderReader, read_header
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.headers import HeaderReader, read_header
 from dicomlake.errors import NotADicomObject, StorageError
 from dicomlake.ingest import sources
+from dicomlake.ingest.conflict import conflict, conflict_finding, header_of
 from dicomlake.ingest.examine import Examined, Unusable, examine, sha256_of
 from dicomlake.ingest.report import ALREADY, CONFLICT, REFUSED, SKIPPED, STORED, Entry
 from dicomlake.records import Finding, Instance, Refused, SeriesKey
@@ -26,7 +28,6 @@ from dicomlake.storage.objectstore import Staged, Storage
 _ORIGIN = 1000  # characters of an origin that are kept
 _QUARANTINED = 1 << 30  # bytes of a refused archive that are still copied
 _SAME = "the same object is in the lake"
-_TAKEN = "another object with this SOPInstanceUID was stored at the same time"
 
 
 @dataclass(slots=True)
@@ -96,30 +97,31 @@ def _store(
 ) -> None:
     with catalog.read() as view:
         known = reader.instances_with_uids(view, [one.sop_instance_uid for one in good])
-    plans = _plan(storage, good, known, taken)
-    instances = _publish(storage, plans, link)
+    plans = _publish(storage, _plan(storage, good, known, taken), link)
     refused = _quarantine(storage, bad, taken)
     if not plans and not refused:
         return
     with catalog.change("ingest") as (connection, v):
-        present = reader.keys_among(connection, [instance.key for instance in instances])
-        writer.add_instances(connection, v, [i for i in instances if i.key not in present])
-        writer.add_findings(connection, v, [f for plan in plans for f in _findings(plan)])
+        others = reader.instances_with_uids(connection, [plan.instance.sop_instance_uid for plan in plans])
+        present = {one.key for found in others.values() for one in found}
+        new = [_late(storage, plan, others) for plan in plans if plan.instance.key not in present]
+        writer.add_instances(connection, v, [plan.instance for plan in new])
+        writer.add_findings(connection, v, [found for plan in new for found in _findings(plan)])
         writer.add_refused(connection, v, refused)
-    for plan, instance in zip(plans, instances, strict=True):
-        _acknowledge(plan, instance, instance.key in present, taken)
+    for plan in new:
+        _acknowledge(plan, taken)
+    for plan in plans:
+        if plan.instance.key in present:  # another writer was first
+            taken.entries.append(_entry(plan.object, ALREADY, _SAME))
 
 
-def _acknowledge(plan: _Plan, instance: Instance, present: bool, taken: Taken) -> None:
+def _acknowledge(plan: _Plan, taken: Taken) -> None:
     """Say what became of an object, now that it is durable and in the catalog."""
     one = plan.object
-    if present:  # another writer was first
-        taken.entries.append(_entry(one, ALREADY, _SAME))
-        return
-    conflict = plan.conflict or (_TAKEN if instance.conflict else "")
-    taken.entries.append(_entry(one, CONFLICT if conflict else STORED, conflict))
-    if not instance.conflict:
-        taken.headers.setdefault(one.series, []).append((one.sop_instance_uid, one.header))
+    taken.entries.append(_entry(one, CONFLICT if plan.conflict else STORED, plan.conflict))
+    headers = taken.headers.setdefault(one.series, [])
+    if not plan.instance.conflict:
+        headers.append((one.sop_instance_uid, one.header))
 
 
 def _plan(
@@ -132,13 +134,14 @@ def _plan(
         if any(one.sha256 == o.sha256 or one.dataset_sha256 == o.dataset_sha256 for o in others):
             taken.entries.append(_entry(one, ALREADY, _SAME))
             continue
-        instance = _instance(one, others)
-        conflict = ""
+        used = {other.key for other in others}
+        instance = _instance(one, next(key for key in _places(one) if key not in used))
+        message = ""
         if others:
-            difference = _difference(storage, one, others[0], plans)
-            conflict = f"another object with this SOPInstanceUID differs in {difference}"
+            of_first = next((p.object.header for p in plans if p.instance.key == others[0].key), None)
+            message = conflict(one.header, of_first or header_of(storage, others[0]))
         others.append(instance)
-        plans.append(_Plan(one, instance, conflict))
+        plans.append(_Plan(one, instance, message))
     return plans
 
 
@@ -146,27 +149,34 @@ def _entry(one: Examined, outcome: str, detail: str) -> Entry:
     return Entry(one.origin, outcome, detail, one.sop_instance_uid, one.series.series_uid, one.size)
 
 
-def _instance(one: Examined, others: Sequence[Instance]) -> Instance:
-    """Its place: the plain name in its series, or one with its hash when that name is taken."""
-    second = any(other.series == one.series for other in others)
-    conflict = one.sha256[:8] if second else None
+def _places(one: Examined) -> tuple[str, str, str]:
+    """The keys it may have: the plain name in its series, or where that is taken one with its hash."""
+    uids = (*one.series, one.sop_instance_uid)
+    return (
+        layout.original_key(*uids),
+        layout.original_key(*uids, conflict=one.sha256),
+        layout.original_key(*uids, conflict=one.sha256, whole=True),
+    )
+
+
+def _instance(one: Examined, key: str) -> Instance:
     return Instance(
         one.sop_instance_uid,
         one.sop_class_uid,
         one.series,
         one.transfer_syntax,
-        layout.original_key(*one.series, one.sop_instance_uid, conflict=conflict),
+        key,
         one.size,
         one.sha256,
         one.dataset_sha256,
-        conflict=second,
+        conflict=key != layout.original_key(*one.series, one.sop_instance_uid),
     )
 
 
 def _findings(plan: _Plan) -> Iterator[Finding]:
     uid = plan.object.sop_instance_uid
     if plan.conflict:
-        yield Finding("warning", "conflict", uid, plan.conflict)
+        yield conflict_finding(uid, plan.conflict)
     yield from problem_findings(uid, plan.object.problems)
 
 
@@ -179,31 +189,8 @@ def problem_findings(uid: str, problems: Sequence[str]) -> Iterator[Finding]:
             yield Finding("info", "odd_encoding", uid, problem)
 
 
-def _difference(storage: Storage, one: Examined, first: Instance, plans: Sequence[_Plan]) -> str:
-    """The keywords in which an object differs from the one that came first; never their values."""
-    header = next((p.object.header for p in plans if p.instance.key == first.key), None)
-    if header is None:
-        try:
-            header = read_header(storage.get(first.key)).dataset
-        except (StorageError, NotADicomObject):
-            return "something: the first cannot be read"
-    tags = filter(is_catalogued, one.header.elements.keys() | header.elements.keys())
-    differing = sorted(t for t in tags if one.header.elements.get(t) != header.elements.get(t))
-    if not differing:
-        return "its pixels or its encoding"
-    names = [_keyword(tag) for tag in differing]
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more elements" if len(names) > 10 else "")
-
-
-def _keyword(tag: int) -> str:
-    from dicomlake.dicom import standard
-
-    entry = standard.lookup(tag)
-    return entry[1] if entry and entry[1] else f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
-def _publish(storage: Storage, plans: Sequence[_Plan], link: bool) -> list[Instance]:
-    """Make the objects durable and visible; return the instances with the keys they have now."""
+def _publish(storage: Storage, plans: Sequence[_Plan], link: bool) -> list[_Plan]:
+    """Make the objects durable and visible; return the plans with the keys they have now."""
     staged: list[Staged] = []
     try:
         for plan in plans:  # one by one: what is staged when one fails has to be discarded
@@ -212,30 +199,61 @@ def _publish(storage: Storage, plans: Sequence[_Plan], link: bool) -> list[Insta
         storage.discard(staged)
         raise
     created = storage.publish(staged)
-    return [
-        plan.instance if new else _beside(storage, plan) for plan, new in zip(plans, created, strict=True)
-    ]
+    return [plan if new else _beside(storage, plan) for plan, new in zip(plans, created, strict=True)]
 
 
 def _stage(storage: Storage, one: Examined, key: str, link: bool) -> Staged:
     path = one.content.path
     if link and path is not None:
         return storage.stage(key, path, link=True)
-    return storage.stage(key, one.data if one.data is not None else one.content.chunks())
+    return storage.stage(key, _bytes(one))
 
 
-def _beside(storage: Storage, plan: _Plan) -> Instance:
-    """The key was taken by a writer that is not in the catalog (yet): the same bytes, or a conflict."""
-    import hashlib
+def _bytes(one: Examined) -> bytes | Iterable[bytes]:
+    return one.data if one.data is not None else one.content.chunks()
 
-    present = storage.get(plan.instance.key)
-    if hashlib.sha256(present).hexdigest() == plan.instance.sha256:
-        return plan.instance
-    key = layout.original_key(
-        *plan.instance.series, plan.instance.sop_instance_uid, conflict=plan.instance.sha256[:8]
+
+def _beside(storage: Storage, plan: _Plan) -> _Plan:
+    """The key was taken by a writer that is not in the catalog, or not yet: it holds the same, or a conflict.
+
+    Where that writer ended early, what lies there is registered by whoever brings the same object again.
+    """
+    one, message = plan.object, plan.conflict
+    places = _places(one)
+    for key in places[places.index(plan.instance.key) :]:
+        if key != plan.instance.key and storage.put(key, _bytes(one)):
+            return _Plan(one, _instance(one, key), message)
+        present, header = _present(storage, _instance(one, key))
+        if present.dataset_sha256 == one.dataset_sha256:
+            return _Plan(one, present, message)
+        message = message or conflict(one.header, header)
+    raise StorageError(
+        f"another object lies where {one.sop_instance_uid} belongs: run `dicomlake verify` and move it away"
     )
-    storage.put(key, plan.object.data if plan.object.data is not None else plan.object.content.chunks())
-    return replace(plan.instance, key=key, conflict=True)
+
+
+def _present(storage: Storage, instance: Instance) -> tuple[Instance, Attributes | None]:
+    """What lies under the key of an instance, and its header; None when it is no DICOM object."""
+    data = storage.get(instance.key)
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        header = read_header(data)
+    except NotADicomObject:
+        return replace(instance, size=len(data), sha256=sha256, dataset_sha256=sha256), None
+    dataset_sha256 = hashlib.sha256(memoryview(data)[header.dataset_offset :]).hexdigest()
+    syntax = header.transfer_syntax
+    found = replace(
+        instance, transfer_syntax=syntax, size=len(data), sha256=sha256, dataset_sha256=dataset_sha256
+    )
+    return found, header.dataset
+
+
+def _late(storage: Storage, plan: _Plan, others: dict[str, list[Instance]]) -> _Plan:
+    """The plan, in conflict with what another writer registered meanwhile, perhaps in another series."""
+    found = others.get(plan.instance.sop_instance_uid, [])
+    if plan.conflict or not found:
+        return plan
+    return replace(plan, conflict=conflict(plan.object.header, header_of(storage, found[0])))
 
 
 def _quarantine(storage: Storage, bad: Sequence[Unusable], taken: Taken) -> list[Refused]:

@@ -29,7 +29,7 @@ _CONFLICT = re.compile(r"[0-9a-f]{8,64}\Z")
 _SEGMENT = r"[0-9][0-9.]{0,63}|x-[0-9a-f]{32}"
 _ORIGINAL = re.compile(
     rf"{STUDIES}/(?P<study>{_SEGMENT})/(?P<series>{_SEGMENT})/originals/"
-    rf"(?P<sop>{_SEGMENT})(?:~(?P<sha8>[0-9a-f]{{8}}))?\.dcm\Z"
+    rf"(?P<sop>{_SEGMENT})(?:~(?P<sha>[0-9a-f]{{8}}|[0-9a-f]{{64}}))?\.dcm\Z"
 )
 
 
@@ -39,7 +39,7 @@ class OriginalKey(NamedTuple):
     study: str
     series: str
     sop: str
-    sha8: str | None  # first 8 hex digits of the sha256; only for a second object under one SOPInstanceUID
+    sha: str | None  # 8 or all 64 hex digits of the sha256; only for another object under one SOPInstanceUID
 
 
 def segment(uid: str) -> str:
@@ -59,16 +59,19 @@ def series_prefix(study_uid: str, series_uid: str) -> str:
     return f"{STUDIES}/{segment(study_uid)}/{segment(series_uid)}"
 
 
-def original_key(study_uid: str, series_uid: str, sop_uid: str, *, conflict: str | None = None) -> str:
+def original_key(
+    study_uid: str, series_uid: str, sop_uid: str, *, conflict: str | None = None, whole: bool = False
+) -> str:
     """The key of an original.
 
     conflict: the sha256 (hex, 8 digits or more) of a second, different object under a SOPInstanceUID
     that is already taken; its first 8 digits join the name. They do not prove identity: where even
     this key exists, compare the whole hash.
+    whole: all 64 digits join the name, for two objects that share the first 8.
     """
     name = segment(sop_uid)
     if conflict is not None:
-        name += "~" + _checked(conflict, _CONFLICT)[:8]
+        name += "~" + (_checked(conflict, _SHA256) if whole else _checked(conflict, _CONFLICT)[:8])
     return f"{series_prefix(study_uid, series_uid)}/originals/{name}.dcm"
 
 

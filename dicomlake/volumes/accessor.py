@@ -63,10 +63,15 @@ class DicomAccessor:
         """The values in their units: stored x RescaleSlope + RescaleIntercept (PS3.3 C.11.1), lazily.
 
         int16 where that is exact, float32 otherwise; values that are rescaled already come back as they are.
+        Raises DicomlakeError where a Modality LUT, which is not applied yet, stands in place of a line.
         """
         image = self._image
         if image.attrs.get("source") != "stored":
             return image
+        if image.attrs.get("modality_lut"):
+            raise DicomlakeError(
+                "the values need their Modality LUT, which is not applied: use them as stored"
+            )
         slope, intercept = self._factor("rescale_slope", 1.0), self._factor("rescale_intercept", 0.0)
         if slope is None or intercept is None:
             return image
@@ -76,9 +81,9 @@ class DicomAccessor:
             values = image.astype(np.float32) * _float32(slope) + _float32(intercept)
         kept = {k: v for k, v in image.attrs.items() if not k.startswith(("rescale_", "padding_"))}
         kept["source"] = "rescaled"
-        result = values.drop_vars(["rescale_slope", "rescale_intercept"], errors="ignore").assign_attrs(kept)
-        result.encoding["source"] = image.encoding.get("source")
-        return result.rename(image.name)
+        result = values.drop_vars(["rescale_slope", "rescale_intercept"], errors="ignore").rename(image.name)
+        result.attrs = kept  # not merged: a slope left behind would be applied twice
+        return result
 
     def _factor(self, name: str, default: float) -> Any:
         if name in self._image.coords:

@@ -115,10 +115,13 @@ def _slabs(
     instances: Mapping[str, Instance],
     hashes: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    depth = int(volume.info["slab"])
-    for start in range(0, len(frames), depth):
+    depth = min(int(volume.info["slab"]), len(frames))
+    buffers = [
+        np.empty((depth, *volume.shape[1:]), volume.dtype) for _ in range(min(2, -(-len(frames) // depth)))
+    ]
+    for number, start in enumerate(range(0, len(frames), depth)):
         part = frames[start : start + depth]
-        slab = np.empty((len(part), *volume.shape[1:]), volume.dtype)
+        slab = buffers[number % 2][: len(part)]  # the other one is being written meanwhile
 
         def decode(k: int, start: int = start, slab: np.ndarray = slab) -> None:
             values = _decode(storage, frames[start + k], instances, slab.shape[1:], slab.dtype)
@@ -157,19 +160,26 @@ def _write_levels(images: Sequence[Any], start: int, slab: np.ndarray) -> None:
 
 def halved(slab: np.ndarray) -> np.ndarray:
     """The mean of 2 x 2 x 2 voxels, rounded to the dtype; an odd last plane is averaged with itself."""
-    for axis in range(3):
-        if slab.shape[axis] % 2:
-            last = np.take(slab, [-1], axis)
-            slab = np.concatenate([slab, last], axis)
-    wide = np.float64 if slab.dtype.kind == "f" else np.int64 if slab.dtype.itemsize > 2 else np.int32
-    total: Any = slab[0::2].astype(wide)
-    total += slab[1::2]
+    even = np.pad(slab, [(0, n % 2) for n in slab.shape[:3]] + [(0, 0)] * (slab.ndim - 3), "edge")
+    found = np.empty(
+        (even.shape[0] // 2, even.shape[1] // 2, even.shape[2] // 2, *even.shape[3:]), slab.dtype
+    )
+    for k in range(found.shape[0]):  # plane by plane: the wide sums stay in the cache
+        found[k] = _mean_plane(even[2 * k], even[2 * k + 1])
+    return found
+
+
+def _mean_plane(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    kind, size = lower.dtype.kind, lower.dtype.itemsize
+    wide = np.float64 if kind == "f" else np.int64 if size > 2 else np.int32
+    total: Any = lower.astype(wide)
+    total += upper
+    total = total[0::2] + total[1::2]
     total = total[:, 0::2] + total[:, 1::2]
-    total = total[:, :, 0::2] + total[:, :, 1::2]
-    if slab.dtype.kind == "b":
+    if kind == "b":
         return np.asarray(total >= 4)
-    mean = total / 8 if slab.dtype.kind == "f" else (total + 4) >> 3
-    return np.asarray(mean, dtype=slab.dtype)
+    mean = total / 8 if kind == "f" else (total + 4) >> 3
+    return np.asarray(mean, dtype=lower.dtype)
 
 
 def _write_tables(group: Any, volume: Volume, frames: Sequence[Frame], hashes: np.ndarray) -> None:

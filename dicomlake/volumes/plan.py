@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dicomlake.dicom import geometry
+from dicomlake.dicom.attributes import Attributes
 from dicomlake.dicom.frames import Frame, frames_of
-from dicomlake.dicom.headers import Attributes
 from dicomlake.dicom.sop_classes import is_image
 from dicomlake.dicom.stacking import Stack, stack
 from dicomlake.errors import DicomlakeError
@@ -94,6 +94,7 @@ def _info(one: Stack, header: Attributes, shape: tuple[int, ...]) -> dict[str, A
         "units": _same([f.units for f in one.frames]),
         "rescale_slope": _scalar_or_list([f.slope for f in one.frames]),
         "rescale_intercept": _scalar_or_list([f.intercept for f in one.frames]),
+        "modality_lut": "ModalityLUTSequence" in header or None,
         "padding_value": header.number("PixelPaddingValue"),
         "padding_limit": header.number("PixelPaddingRangeLimit"),
         "window": _window(header),

@@ -140,6 +140,7 @@ _CARRIED = (
     "padding_limit",
     "window",
     "lossy",
+    "modality_lut",
     "tilt_degrees",
     "slice_step",
 )

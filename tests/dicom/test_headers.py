@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
-from dicomlake.dicom.headers import MAX_INFLATED, WINDOW, Attributes, HeaderReader, read_header
+from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.headers import MAX_INFLATED, WINDOW, HeaderReader, read_header
 from dicomlake.errors import BrokenObject, NotADicomObject
 from tests.support import pydicom_files, real_data_folder
 

@@ -1,0 +1,436 @@
+"""The jobs: what is measured, against whom, and what is aimed at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks import child, peers
+from benchmarks.harness import Case, Job, Measure, Target
+from benchmarks.workload import Workload, evict, files, warm
+
+_COLUMN = 256
+_COPY = "cp -r + fsync of each"
+_ORTHANC = "Orthanc, 4 POST clients"
+_SITK = "SimpleITK"
+
+
+def _loaded(*modules: str) -> None:
+    """Import what a case needs, so that its first run is like the others; one not installed is left."""
+    for module in modules:
+        if not peers.absent(module.partition(".")[0]):
+            import_module(module)
+
+
+def _returned(_context: object, result: object) -> int:
+    """For cases that return what they did."""
+    assert isinstance(result, int)
+    return result
+
+
+# ---- headers
+
+
+def header(work: Workload, _scratch: Path) -> Job:
+    """Reading the headers of a CT series, and cataloguing every element of them."""
+    _loaded("pydicom", "gdcm", "dicomlake.dicom.headers", "dicomlake.catalog.attributes")
+    paths = files(work.ct)
+    warm(paths)
+    _catalogued(paths[:1])  # loads the dictionaries
+    ours, everything, theirs = "dicomlake, all elements", "dicomlake, all catalogued", "pydicom, no pixels"
+    return Job(
+        name="header",
+        title=f"Headers of a CT of {len(paths)} files (in the page cache)",
+        work=len(paths),
+        of="files",
+        cases=(
+            Case(name="read 16 KiB of each", role="limit", run=lambda _: _heads(paths), done=_returned),
+            Case(name=ours, role="dicomlake", run=lambda _: len(_headers(paths)), done=_returned),
+            Case(name=everything, role="dicomlake", run=lambda _: _catalogued(paths), done=_returned),
+            Case(name=theirs, role="peer", run=lambda _: peers.pydicom_headers(paths), done=_returned),
+            Case(
+                name="gdcm.Scanner, 7 elements",
+                role="peer",
+                run=lambda _: peers.gdcm_scan(paths),
+                done=_returned,
+                absent=peers.absent("gdcm"),
+            ),
+        ),
+        targets=(Target(ours, 1 / 8, theirs), Target(everything, 1, theirs)),
+    )
+
+
+def _heads(paths: Sequence[Path]) -> int:
+    total = 0
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            total += bool(stream.read(1 << 14))
+    return total
+
+
+def _headers(paths: Sequence[Path]) -> list[tuple[str, Any]]:
+    """SOPInstanceUID and header of each file, as an ingest reads them."""
+    from dicomlake.dicom.headers import HeaderReader
+    from dicomlake.ingest.sources.content import FileContent
+
+    reader = HeaderReader()
+    found = []
+    for path in paths:
+        dataset = reader.read(FileContent(path, path.stat().st_size)).dataset
+        uid = dataset.text("SOPInstanceUID")
+        if uid:
+            found.append((uid, dataset))
+    return found
+
+
+def _catalogued(paths: Sequence[Path]) -> int:
+    """Headers, the block of the series and the rows of every element; counts the instances in the block."""
+    from dicomlake.catalog import attributes, blocks
+
+    together = blocks.collect(_headers(paths))
+    packed, rows = blocks.pack(together), attributes.rows(together)
+    if not packed or not any(row.path == "SOPInstanceUID" for row in rows):
+        return 0
+    return len(together)
+
+
+# ---- ingest
+
+
+def ingest_ct(work: Workload, _scratch: Path) -> Job:
+    """A CT series of few large files."""
+    return _ingest("ingest-ct", f"Ingest of a CT of {work.sizes.ct} files, durable and queryable", work.ct)
+
+
+def ingest_mr(work: Workload, _scratch: Path) -> Job:
+    """Many small files in several series."""
+    sizes = work.sizes
+    title = f"Ingest of {sizes.mr_series} x {sizes.mr_images} MR files, durable and queryable"
+    return _ingest("ingest-mr", title, work.mr)
+
+
+def _ingest(name: str, title: str, source: Path) -> Job:
+    _loaded("dicomlake.lake", "dicomlake.ingest.pipeline", "dicomlake.catalog.query", "duckdb")
+    paths = files(source)
+    warm(paths)
+    inside, command = "dicomlake, in process", "dicomlake, command line"
+    program = peers.orthanc_program()
+    return Job(
+        name=name,
+        title=title,
+        work=len(paths),
+        of="files",
+        cases=(
+            Case(
+                name=_COPY,
+                role="limit",
+                run=lambda folder: peers.copy_and_sync(source, folder),
+                done=lambda folder, _: len(files(folder / "copy")),
+            ),
+            Case(
+                name=inside, role="dicomlake", run=lambda folder: _ingest_inside(source, folder), done=_stored
+            ),
+            Case(
+                name=command,
+                role="dicomlake",
+                run=lambda folder: _ingest_command(source, folder),
+                done=_stored,
+            ),
+            Case(
+                name=_ORTHANC,
+                role="peer",
+                run=lambda server: server.post(paths),
+                done=lambda server, _: int(server.instances()),
+                around=peers.orthanc(program or Path()),
+                absent="" if program else "Orthanc",
+            ),
+        ),
+        targets=(
+            Target(inside, 2.5, _COPY),
+            Target(inside, 1, _ORTHANC),
+            Target(command, 1, _ORTHANC),
+        ),
+    )
+
+
+def _ingest_inside(source: Path, folder: Path) -> int:
+    """A new lake, an ingest and a first query, which brings the mirror up to date."""
+    import dicomlake
+
+    with dicomlake.open(folder / "lake", create=True) as lake:
+        lake.ingest(source, volumes=False, progress=False)
+        return len(lake.query("Modality=*"))
+
+
+def _ingest_command(source: Path, folder: Path) -> int:
+    """The same by two commands, start-up included."""
+    lake = folder / "lake"
+    child.python("-m", "dicomlake", "ingest", source, "--no-volumes", "--lake", lake)
+    return child.python("-m", "dicomlake", "query", "Modality=*", "--lake", lake).count("\n") - 1
+
+
+def _stored(folder: Path, series: int) -> int:
+    """Originals on the disk; none when the catalog has another count, or the query missed a series."""
+    import dicomlake
+
+    with dicomlake.open(folder / "lake") as lake:
+        counts = lake.counts()
+    originals = sum(1 for path in files(folder / "lake" / "studies") if path.suffix == ".dcm")
+    return originals if counts["instances"] == originals and counts["series"] == series else 0
+
+
+# ---- volumes
+
+
+def volume(work: Workload, _scratch: Path) -> Job:
+    """A CT series to a compressed volume on the disk."""
+    _loaded("SimpleITK", "zarrs", "dicomlake.lake", "dicomlake.volumes.build", "dicomlake.volumes.plan")
+    warm(files(work.ct))
+    ours, theirs = "dicomlake, sharded Zarr", "SimpleITK, compressed NRRD"
+    return Job(
+        name="volume",
+        title=f"A volume from a CT of {work.sizes.ct} slices, durable",
+        work=work.sizes.ct,
+        of="slices",
+        cases=(
+            Case(
+                name="read, write as one file, fsync",
+                role="limit",
+                run=lambda folder: peers.one_file_and_sync(work.ct, folder),
+                done=lambda folder, _: _whole(work.ct, folder / "all", work.sizes.ct),
+            ),
+            Case(
+                name=ours,
+                role="dicomlake",
+                run=lambda lake: sum(one.shape[0] for one in lake.build_volumes(progress=False)),
+                done=lambda lake, slices: slices if all(v.key for v in lake.volumes()) else 0,
+                around=_lake_of(work.ct),
+            ),
+            Case(
+                name=theirs,
+                role="peer",
+                run=lambda folder: peers.simpleitk_nrrd(work.ct, folder),
+                done=lambda folder, _: peers.nrrd_slices(folder),
+                absent=peers.absent(_SITK),
+            ),
+        ),
+        targets=(Target(ours, 1, theirs),),
+    )
+
+
+def _whole(source: Path, copy: Path, count: int) -> int:
+    return count if copy.stat().st_size == sum(path.stat().st_size for path in files(source)) else 0
+
+
+def _lake_of(source: Path) -> Callable[[Path], AbstractContextManager[Any]]:
+    """A context: a lake with the originals of a folder, without volumes."""
+
+    @contextmanager
+    def opened(folder: Path) -> Iterator[Any]:
+        import dicomlake
+
+        with dicomlake.open(folder / "lake", create=True) as lake:
+            lake.ingest(source, volumes=False, link=True, progress=False)
+            yield lake
+
+    return opened
+
+
+def memory(work: Workload, _scratch: Path) -> Job:
+    """The memory that a long series needs."""
+    ours, theirs = "dicomlake builds the volume", "SimpleITK reads the series"
+
+    @contextmanager
+    def lake(folder: Path) -> Iterator[Path]:
+        with _lake_of(work.long_ct)(folder):
+            pass
+        yield folder / "lake"
+
+    return Job(
+        name="memory",
+        title=f"Peak memory with a CT of {work.sizes.long_ct:,} slices",
+        work=work.sizes.long_ct,
+        of="slices",
+        unit="MB",
+        cases=(
+            Case(
+                name=ours,
+                role="dicomlake",
+                run=lambda lake: child.measured("memory-dicomlake", lake),
+                done=_returned,
+                around=lake,
+            ),
+            Case(
+                name=theirs,
+                role="peer",
+                run=lambda _: child.measured("memory-simpleitk", work.long_ct),
+                done=_returned,
+                absent=peers.absent(_SITK),
+            ),
+        ),
+        targets=(Target(ours, 400),),
+    )
+
+
+# ---- one slice
+
+
+def sagittal(work: Workload, scratch: Path) -> Job:
+    """One slice across all files of a series that nobody has read lately."""
+    import dicomlake
+
+    lake = scratch / "sagittal-lake"
+    with dicomlake.open(lake, create=True) as made:
+        made.ingest(work.ct, link=True, progress=False)
+    column, expected = str(_COLUMN), _sagittal_truth(work.ct)
+    inside, whole = "after imports", "from the start of a process"
+
+    def done(offset_hu: int) -> Callable[[object, Any], int]:
+        """Counts the slice when its values are right; SimpleITK gives HU, dicomlake stored values."""
+
+        def count(_context: object, result: Any) -> int:
+            (rows, columns), total = result
+            return int(total - offset_hu * rows * columns == expected)
+
+        return count
+
+    def cold(folder: Path) -> Callable[[Path], AbstractContextManager[Path]]:
+        @contextmanager
+        def evicted(given: Path) -> Iterator[Path]:
+            evict(files(folder))
+            yield given
+
+        return evicted
+
+    def pair(name: str, role: Any, folder: Path, offset_hu: int, missing: str) -> tuple[Case, Case]:
+        return (
+            Case(
+                name=f"{name}, {inside}",
+                role=role,
+                run=lambda _: child.measured(f"slice-{name.lower()}", folder, column),
+                done=done(offset_hu),
+                absent=missing,
+            ),
+            Case(
+                name=f"{name}, {whole}",
+                role=role,
+                run=lambda _: child.whole_process(f"whole-{name.lower()}", folder, column),
+                done=done(offset_hu),
+                around=cold(folder),
+                absent=missing,
+            ),
+        )
+
+    return Job(
+        name="sagittal",
+        title=f"One sagittal slice of a CT of {work.sizes.ct} slices, cold page cache",
+        work=1,
+        of="slices",
+        cases=(
+            *pair("dicomlake", "dicomlake", lake, -_INTERCEPT_HU, ""),
+            *pair(_SITK, "peer", work.ct, 0, peers.absent(_SITK)),
+        ),
+        targets=(
+            Target(f"dicomlake, {inside}", 1 / 15, f"{_SITK}, {inside}"),
+            Target(f"dicomlake, {whole}", 1, f"{_SITK}, {whole}"),
+        ),
+    )
+
+
+_INTERCEPT_HU = -1024  # of chest-ct
+
+
+def _sagittal_truth(folder: Path) -> int:
+    """The sum of the slice in HU, by pydicom."""
+    import pydicom
+
+    columns = (pydicom.dcmread(path).pixel_array[:, _COLUMN] for path in files(folder))
+    return sum(int(column.sum(dtype="int64")) + _INTERCEPT_HU * len(column) for column in columns)
+
+
+# ---- start
+
+
+def start(work: Workload, scratch: Path) -> Job:
+    """What it takes to begin."""
+    import dicomlake
+
+    lake = scratch / "empty-lake"
+    dicomlake.open(lake, create=True).close()
+    times = work.sizes.starts
+    statements = {
+        "import dicomlake": ("import dicomlake", "dicomlake"),
+        "import dicomlake, open a lake": (
+            "import dicomlake; dicomlake.open(sys.argv[1]).close()",
+            "dicomlake",
+        ),
+        "import pydicom": ("import pydicom", "peer"),
+    }
+    for statement, _role in statements.values():  # leave byte code behind
+        child.import_s(statement, [str(lake)], times=1)
+
+    def timed(statement: str) -> Callable[[object], Measure]:
+        return lambda _: child.import_s(statement, [str(lake)], times=times)
+
+    return Job(
+        name="start",
+        title="Import in a fresh process",
+        work=times,
+        of="imports",
+        cases=tuple(
+            Case(name=name, role=role, run=timed(statement), done=_returned)  # type: ignore[arg-type]
+            for name, (statement, role) in statements.items()
+        ),
+        targets=(Target("import dicomlake", 0.3, "import pydicom"),),
+    )
+
+
+def listing(work: Workload, scratch: Path) -> Job:
+    """The command that people type most."""
+    import dicomlake
+
+    lake = scratch / "tiny-lake"
+    with dicomlake.open(lake, create=True) as made:
+        made.ingest(work.tiny, volumes=False, progress=False)
+    child.python("-m", "dicomlake", "ls", "--lake", lake)
+
+    def series(_context: object, printed: str) -> int:
+        return printed.count("\n") - 1  # without the line of headings
+
+    return Job(
+        name="ls",
+        title=f"`dicomlake ls` of {work.sizes.tiny:,} series",
+        work=work.sizes.tiny,
+        of="series",
+        unit="CPU s",
+        cases=(
+            Case(
+                name="python -c pass",
+                role="limit",
+                run=lambda _: child.process_cpu_s("-c", "pass"),
+                done=lambda *_: work.sizes.tiny,
+            ),
+            Case(
+                name="dicomlake ls",
+                role="dicomlake",
+                run=lambda _: child.process_cpu_s("-m", "dicomlake", "ls", "--lake", lake),
+                done=series,
+            ),
+        ),
+        targets=(Target("dicomlake ls", 1),),
+    )
+
+
+JOBS: dict[str, Callable[[Workload, Path], Job]] = {
+    "header": header,
+    "ingest-ct": ingest_ct,
+    "ingest-mr": ingest_mr,
+    "volume": volume,
+    "memory": memory,
+    "sagittal": sagittal,
+    "start": start,
+    "ls": listing,
+}

@@ -1,0 +1,144 @@
+"""The objects that are measured: sample data of dicomlake, multiplied by renaming UIDs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dicomlake import datasets
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much there is to do."""
+
+    ct: int = 300
+    """Slices of the chest CT, 512 x 512."""
+    mr_series: int = 20
+    """Series of small MR images, 256 x 256."""
+    mr_slices: int = 25
+    """Slices of each; four echoes make four images of a slice."""
+    long_ct: int = 2000
+    """Slices of the CT whose conversion must fit in memory, 512 x 512."""
+    tiny: int = 1000
+    """Series of one image of 16 x 16 pixels."""
+    starts: int = 5
+    """Processes that are started to time an import once."""
+
+    @property
+    def mr_images(self) -> int:
+        """Images of each MR series."""
+        return 4 * self.mr_slices
+
+
+QUICK = Sizes(ct=6, mr_series=2, mr_slices=1, long_ct=8, tiny=5, starts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Folders of DICOM files, and how much is in them."""
+
+    sizes: Sizes
+    ct: Path
+    mr: Path
+    long_ct: Path
+    tiny: Path
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def warm(paths: Iterable[Path]) -> None:
+    """Read files, so that they are in the page cache."""
+    for path in paths:
+        path.read_bytes()
+
+
+def evict(paths: Iterable[Path]) -> None:
+    """Drop files from the page cache."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)  # only clean pages are dropped
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def prepare(folder: Path, sizes: Sizes) -> Workload:
+    """Make the workload, or take the one of these sizes that lies there already."""
+    note, wanted = folder / "sizes.json", asdict(sizes)
+    made = Workload(sizes, *(folder / name for name in ("ct", "mr", "long-ct", "tiny")))
+    if note.is_file() and json.loads(note.read_text()) == wanted:
+        return made
+    shutil.rmtree(folder, ignore_errors=True)
+    datasets.make("chest-ct", made.ct, slices=sizes.ct)
+    _make_mr(made.mr, sizes)
+    _make_long_ct(made.long_ct, files(made.ct), sizes.long_ct)
+    _make_tiny(made.tiny, sizes.tiny)
+    note.write_text(json.dumps(wanted))
+    return made
+
+
+def _make_mr(folder: Path, sizes: Sizes) -> None:
+    """The images of one brain-mr, again and again as other series of other studies."""
+    pattern = datasets.make("brain-mr", folder / "pattern", slices=sizes.mr_slices)
+    truth = datasets.truth("brain-mr", slices=sizes.mr_slices)
+    frame_of_reference = truth.frame_of_reference_uid or truth.series_uid
+    uids = (truth.study_uid, truth.series_uid, frame_of_reference, *truth.instance_uids)
+    for path in files(pattern):
+        image = path.read_bytes()
+        own = [uid for uid in uids if uid.encode() in image]
+        for number in range(sizes.mr_series):
+            target = folder / f"series{number:02d}" / path.name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(renamed(image, own, number))
+    shutil.rmtree(pattern)
+
+
+def renamed(image: bytes, uids: Sequence[str], number: int) -> bytes:
+    """An object in which these UIDs end with a number; as lengths stay, nothing else has to change."""
+    for uid in uids:
+        image = image.replace(uid.encode(), f"{uid[:-5]}{number:05d}".encode())
+    return image
+
+
+def _make_long_ct(folder: Path, slices: Sequence[Path], count: int) -> None:
+    """A long series, half a millimetre apart, with the pixels of a shorter one over and over."""
+    import pydicom
+    from pydicom.uid import UID
+
+    folder.mkdir()
+    for number in range(count):
+        image = pydicom.dcmread(slices[number % len(slices)])
+        x, y, _z = image.ImagePositionPatient
+        image.StudyInstanceUID, image.SeriesInstanceUID = UID("2.25.2000"), UID("2.25.2001")
+        image.SOPInstanceUID = UID(f"2.25.2002.{number + 1}")
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.InstanceNumber = number + 1
+        image.ImagePositionPatient = [x, y, number / 2]
+        image.SliceLocation = number / 2
+        image.save_as(folder / f"{number:04d}.dcm")
+
+
+def _make_tiny(folder: Path, count: int) -> None:
+    """Series of one small image each, ten to a study."""
+    import pydicom
+
+    pattern = datasets.make("brain-mr", folder / "pattern", slices=1)
+    image = pydicom.dcmread(files(pattern)[0])
+    image.PixelData = image.pixel_array[:16, :16].tobytes()
+    image.Rows = image.Columns = 16
+    image.save_as(pattern / "tiny.dcm")
+    data = (pattern / "tiny.dcm").read_bytes()
+    own = [image.SeriesInstanceUID, image.SOPInstanceUID]
+    for number in range(count):
+        made = renamed(renamed(data, own, number), [image.StudyInstanceUID], number // 10)
+        (folder / f"{number:05d}.dcm").write_bytes(made)
+    shutil.rmtree(pattern)

@@ -1,0 +1,154 @@
+"""The benchmarks run, count what each contender did, and compare within rounds. No time is judged here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import peers, report, workload
+from benchmarks.harness import (
+    Case,
+    Job,
+    Measure,
+    Outcome,
+    Role,
+    Spread,
+    Target,
+    paired_ratio,
+    run,
+    spread,
+    verdicts,
+)
+from benchmarks.jobs import JOBS
+
+
+def case(name: str, values: Any, role: Role = "dicomlake", done: int = 1, absent: str = "") -> Case:
+    """A case that reports these values, one a round."""
+    rounds = iter(values)
+    measured: Callable[[object], Measure] = lambda _: Measure(next(rounds), 0.5)  # noqa: E731
+    return Case(name=name, role=role, run=measured, done=lambda *_: done, absent=absent)
+
+
+def job(*cases: Case, targets: tuple[Target, ...] = ()) -> Job:
+    return Job(name="job", title="A job", work=1, of="files", cases=cases, targets=targets)
+
+
+def _note(ran: list[str], name: str, _context: object) -> None:
+    ran.append(name)
+
+
+def test_a_ratio_is_taken_round_by_round_and_not_between_medians() -> None:
+    slow_last = paired_ratio([1.0, 2.0, 30.0], [2.0, 4.0, 10.0])
+    assert slow_last == Spread(0.5, 0.5, 3.0)
+    # the ratio of the medians would be 2 / 3
+    assert paired_ratio([1.0, 2.0, 9.0], [2.0, 1.0, 3.0]) == Spread(2.0, 0.5, 3.0)
+
+
+def test_rounds_that_do_not_match_have_no_ratio() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        paired_ratio([1.0, 2.0], [1.0])
+
+
+def test_the_spread_of_an_even_number_of_rounds_is_their_middle() -> None:
+    assert spread([4.0, 1.0, 3.0, 2.0]) == Spread(2.5, 1.0, 4.0)
+    with pytest.raises(ValueError, match="nothing was measured"):
+        spread([])
+
+
+def test_a_target_is_judged_by_the_median_of_the_paired_ratios() -> None:
+    targets = (Target("ours", 0.5, "theirs"), Target("ours", 0.4, "theirs"), Target("ours", 3.0))
+    made = job(case("ours", []), case("theirs", [], "peer"), targets=targets)
+    outcomes = [Outcome("ours", "dicomlake", (1.0, 2.0, 9.0)), Outcome("theirs", "peer", (2.0, 4.0, 9.0))]
+    judged = verdicts(made, outcomes)
+    assert [one.met for one in judged] == [True, False, True]
+    assert [one.reached for one in judged] == [Spread(0.5, 0.5, 1.0)] * 2 + [Spread(2.0, 1.0, 9.0)]
+
+
+def test_a_target_against_an_absent_peer_is_not_judged() -> None:
+    made = job(case("ours", []), targets=(Target("ours", 1.0, "theirs"),))
+    judged = verdicts(
+        made, [Outcome("ours", "dicomlake", (1.0,)), Outcome("theirs", "peer", (), trouble="no")]
+    )
+    assert judged[0].reached is None
+    assert judged[0].met is None
+    assert "not measured" in report.job_markdown(report.Result(made, (), (0.0, 0.0)))
+
+
+def test_a_contender_that_loses_work_has_failed_however_fast_it_was(tmp_path: Path) -> None:
+    outcomes = run(job(case("loses", [0.1] * 3, done=0), case("works", [2.0, 3.0, 4.0])), 3, tmp_path)
+    assert outcomes[0].values == ()
+    assert outcomes[0].trouble == "failed: WorkLost: 0 of 1 done"
+    assert outcomes[1].values == (2.0, 3.0, 4.0)
+    assert outcomes[1].cpu_s == (0.5, 0.5, 0.5)
+
+
+def test_a_failure_in_one_round_takes_the_case_out_of_the_comparison(tmp_path: Path) -> None:
+    targets = (Target("dies", 1.0, "works"),)
+    made = job(case("dies", [1.0]), case("works", [1.0] * 3), targets=targets)
+    outcomes = run(made, 3, tmp_path)
+    assert outcomes[0].trouble.startswith("failed: ")
+    assert verdicts(made, outcomes)[0].reached is None
+
+
+def test_an_absent_peer_is_named_and_not_fatal(tmp_path: Path) -> None:
+    made = job(case("there", [1.0]), case("theirs", [], "peer", absent="Peer 5000"))
+    outcomes = run(made, 1, tmp_path)
+    assert outcomes[1].trouble == "not installed: Peer 5000"
+    assert "| theirs | peer | not installed: Peer 5000 |" in report.job_markdown(
+        report.Result(made, tuple(outcomes), (0.0, 0.0))
+    )
+
+
+def test_the_cases_of_a_round_run_in_a_shuffled_order_that_repeats(tmp_path: Path) -> None:
+    def order(folder: Path) -> list[str]:
+        ran: list[str] = []
+
+        def noting(name: str) -> Case:
+            return Case(name=name, role="peer", run=partial(_note, ran, name), done=lambda *_: 1)
+
+        run(job(*map(noting, "abcdef")), 4, folder)
+        return ran
+
+    first = order(tmp_path / "first")
+    assert first == order(tmp_path / "second")
+    assert sorted(first) == sorted("abcdef" * 4)
+    assert len({tuple(first[i : i + 6]) for i in range(0, 24, 6)}) > 1
+
+
+def test_renaming_uids_keeps_the_length_and_touches_nothing_else() -> None:
+    image = b"head 2.25.123456789 middle 2.25.987654321 tail"
+    renamed = workload.renamed(image, ["2.25.123456789"], 42)
+    assert renamed == b"head 2.25.123400042 middle 2.25.987654321 tail"
+
+
+def test_every_job_runs_quickly_and_does_all_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peers, "orthanc_program", lambda: None)
+    results = command.main(["--quick", "--work", str(tmp_path)])
+    assert [one.job.name for one in results] == list(JOBS)
+    troubles = {(r.job.name, o.name): o.trouble for r in results for o in r.outcomes if o.trouble}
+    orthanc = {("ingest-ct", "Orthanc, 4 POST clients"), ("ingest-mr", "Orthanc, 4 POST clients")}
+    assert troubles == dict.fromkeys(orthanc, "not installed: Orthanc")
+    assert all(len(o.values) == 1 for r in results for o in r.outcomes if not o.trouble)
+
+    kept = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert set(kept["jobs"]) == set(JOBS)
+    assert kept["conditions"]["rounds"] == 1
+    tables = (tmp_path / "results" / "results.md").read_text(encoding="utf-8")
+    printed = capsys.readouterr().out
+    assert all(one.job.title in tables and one.job.title in printed for one in results)
+    assert "kept in" in printed
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_the_commands_for_other_harnesses_are_json_with_their_places_named() -> None:
+    commands = json.loads((Path(peers.__file__).parent / "peers.json").read_text())
+    assert all("{src}" in text and "{dst}" in text for text in commands["ingest"].values())
+    assert all("{x}" in text for text in commands["sagittal"].values())
