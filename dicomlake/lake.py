@@ -199,6 +199,9 @@ class Lake:
             former = reader.volumes_of(view, key)
         if not plans and not former:
             return []
+        if former:  # what they describe is about to be replaced
+            with self._catalog.change("volumes") as (connection, v):
+                writer.set_volumes(connection, v, key, [])
         findings: list[Finding] = []
         volumes = [
             self._build_one(one, instances, findings) if one.buildable else one.volume for one in plans

@@ -19,7 +19,7 @@ class Catalog:
         self.database = database
         with database.read() as connection:
             found = schema.version(connection)
-        schema.require_known(found)
+        schema.require_known(found, schema.MIGRATIONS)
         if found != len(schema.MIGRATIONS):
             self._migrate()
 
@@ -30,7 +30,7 @@ class Catalog:
 
     def _migrate(self) -> None:
         with self.database.write() as connection:
-            schema.migrate(connection)
+            schema.migrate(connection, schema.MIGRATIONS)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

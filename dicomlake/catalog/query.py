@@ -159,9 +159,9 @@ def parse(text: str) -> Condition:
         members = value.split(",")
         test: Test = Like(value) if _has_wildcard(value) and len(members) == 1 else _one_of_written(members)
     elif sign[0] == ">":
-        test = Between(_bound(path, value), None, low_open=sign == ">")
+        test = Between(_written_bound(path, value), None, low_open=sign == ">")
     else:
-        test = Between(None, _bound(path, value), high_open=sign == "<")
+        test = Between(None, _written_bound(path, value), high_open=sign == "<")
     return Condition(path, creator, test, text)
 
 
@@ -197,16 +197,27 @@ def _test(path: str, value: Any) -> Test:
 
 def _bound(path: str, bound: Scalar) -> Scalar:
     """An end of a range as a number for elements that hold numbers, as text for those that do not."""
-    tag = standard.tag_of(path.rsplit(".", 1)[-1])
-    vr = standard.vr_of(tag) if tag is not None else "UN"
+    vr = _vr(path)
+    if vr == "UN":  # private: what is given is what is meant
+        return bound
     if vr in values.TEXT_VRS - values.NUMERIC_TEXT_VRS - {"AS"}:
         return str(bound)
     number = values.number("DS", str(bound))
     if number is not None:
         return number
-    if vr == "UN":
-        return bound
     raise QueryError(f"{path} holds numbers: a range of it needs numbers")
+
+
+def _written_bound(path: str, value: str) -> Scalar:
+    """An end of a range that comes as text: of an unknown element, a number where it can be one."""
+    number = values.number("DS", value) if _vr(path) == "UN" else None
+    return _bound(path, value) if number is None else number
+
+
+def _vr(path: str) -> str:
+    """The VR that PS3.6 gives the element at the end of a path; UN where it gives none."""
+    tag = standard.tag_of(path.rsplit(".", 1)[-1])
+    return "UN" if tag is None else standard.vr_of(tag)
 
 
 def _plain(name: str, value: Any) -> Scalar:
@@ -245,8 +256,8 @@ def _part(part: str, name: str) -> str:
     if tag:
         entry = standard.lookup(int(tag[1] + tag[2], 16))
         return entry[1] if entry and entry[1] else f"{tag[1]},{tag[2]}".upper()
-    if standard.tag_of(part) is None:
-        close = difflib.get_close_matches(part, standard.keywords(), n=3)
+    if part not in standard.keywords():
+        close = difflib.get_close_matches(part, sorted(standard.keywords()), n=3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise QueryError(f"{name!r} is not a keyword of PS3.6{hint} Write a tag as '0018,0081'.")
     return part

@@ -254,7 +254,7 @@ def version(connection: Connection) -> int:
     return int(found) if found is not None else 0
 
 
-def require_known(found: int, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+def require_known(found: int, migrations: tuple[Migration, ...]) -> None:
     """Raise SchemaTooNew when a catalog is newer than this program."""
     if found > len(migrations):
         raise SchemaTooNew(
@@ -262,7 +262,7 @@ def require_known(found: int, migrations: tuple[Migration, ...] = MIGRATIONS) ->
         )
 
 
-def migrate(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> int:
+def migrate(connection: Connection, migrations: tuple[Migration, ...]) -> int:
     """Bring a catalog to the newest version, inside the caller's transaction; return the steps taken.
 
     Raises SchemaTooNew when it is newer than this program.

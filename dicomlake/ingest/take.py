@@ -25,6 +25,7 @@ from dicomlake.records import Finding, Instance, Refused, SeriesKey
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Staged, Storage
 
+_BITE = 4 << 20  # bytes of objects that are held at once
 _ORIGIN = 1000  # characters of an origin that are kept
 _QUARANTINED = 1 << 30  # bytes of a refused archive that are still copied
 _SAME = "the same object is in the lake"
@@ -48,28 +49,83 @@ class _Plan:
     conflict: str
 
 
+@dataclass(slots=True)
+class _Batch:
+    """A batch under way.
+
+    known: stored or planned objects by SOPInstanceUID. staged: the files of the plans, in their order.
+    """
+
+    known: dict[str, list[Instance]] = field(default_factory=dict)
+    plans: list[_Plan] = field(default_factory=list)
+    staged: list[Staged] = field(default_factory=list)
+    bad: list[Unusable] = field(default_factory=list)
+
+
 def take(catalog: Catalog, storage: Storage, items: Sequence[sources.Item], *, link: bool = False) -> Taken:
     """Take a batch in; afterwards everything reported as stored is durable and in the catalog."""
     headers = HeaderReader()
-    taken = Taken()
-    good: list[Examined] = []
-    bad: list[Unusable] = []
+    taken, batch = Taken(), _Batch()
     try:
-        for item in items:
-            if isinstance(item, sources.Skipped):
-                taken.entries.append(Entry(item.origin, SKIPPED, item.reason))
-            elif isinstance(item, sources.Refused):
-                bad.append(_unusable(item))
-            else:
-                found = examine(item, headers)
-                (good if isinstance(found, Examined) else bad).append(found)  # type: ignore[arg-type]
-        _store(catalog, storage, good, bad, taken, link)
+        for bite in _bites(items):
+            good = _examine_all(bite, headers, batch, taken)
+            _stage_new(catalog, storage, good, batch, taken, link)
+    except BaseException:
+        storage.discard(batch.staged)
+        raise
+    else:
+        _store(catalog, storage, batch, taken)
     finally:
         for item in items:
             if not isinstance(item, sources.Skipped) and item.content is not None:
                 item.content.close()
-    taken.bytes = sum(one.size for one in good)
     return taken
+
+
+def _bites(items: Sequence[sources.Item]) -> Iterator[list[sources.Item]]:
+    """Few enough at once that their bytes are still in the processor's cache when they are written."""
+    bite: list[sources.Item] = []
+    size = 0
+    for item in items:
+        bite.append(item)
+        size += 0 if isinstance(item, sources.Skipped) or item.content is None else item.content.size
+        if size >= _BITE:
+            yield bite
+            bite, size = [], 0
+    if bite:
+        yield bite
+
+
+def _examine_all(
+    items: Sequence[sources.Item], headers: HeaderReader, batch: _Batch, taken: Taken
+) -> list[Examined]:
+    good: list[Examined] = []
+    for item in items:
+        if isinstance(item, sources.Skipped):
+            taken.entries.append(Entry(item.origin, SKIPPED, item.reason))
+        elif isinstance(item, sources.Refused):
+            batch.bad.append(_unusable(item))
+        else:
+            found = examine(item, headers)
+            if isinstance(found, Examined):
+                good.append(found)
+                taken.bytes += found.size
+            else:
+                batch.bad.append(found)
+    return good
+
+
+def _stage_new(
+    catalog: Catalog, storage: Storage, good: Sequence[Examined], batch: _Batch, taken: Taken, link: bool
+) -> None:
+    """Write what is new aside, and let go of its bytes."""
+    uids = [one.sop_instance_uid for one in good if one.sop_instance_uid not in batch.known]
+    if uids:
+        with catalog.read() as view:
+            batch.known |= reader.instances_with_uids(view, uids)
+    for plan in _plan(storage, good, batch, taken):
+        batch.staged.append(_stage(storage, plan.object, plan.instance.key, link))
+        batch.plans.append(replace(plan, object=replace(plan.object, data=None)))
 
 
 def _unusable(item: sources.Refused) -> Unusable:
@@ -87,18 +143,11 @@ def _unusable(item: sources.Refused) -> Unusable:
     return Unusable(item.origin, item.reason, content, None, sha256, content.size)
 
 
-def _store(
-    catalog: Catalog,
-    storage: Storage,
-    good: Sequence[Examined],
-    bad: Sequence[Unusable],
-    taken: Taken,
-    link: bool,
-) -> None:
-    with catalog.read() as view:
-        known = reader.instances_with_uids(view, [one.sop_instance_uid for one in good])
-    plans = _publish(storage, _plan(storage, good, known, taken), link)
-    refused = _quarantine(storage, bad, taken)
+def _store(catalog: Catalog, storage: Storage, batch: _Batch, taken: Taken) -> None:
+    """Make the batch durable and visible, then register it."""
+    created = storage.publish(batch.staged)
+    plans = [p if new else _beside(storage, p) for p, new in zip(batch.plans, created, strict=True)]
+    refused = _quarantine(storage, batch.bad, taken)
     if not plans and not refused:
         return
     with catalog.change("ingest") as (connection, v):
@@ -124,13 +173,11 @@ def _acknowledge(plan: _Plan, taken: Taken) -> None:
         headers.append((one.sop_instance_uid, one.header))
 
 
-def _plan(
-    storage: Storage, good: Sequence[Examined], known: dict[str, list[Instance]], taken: Taken
-) -> list[_Plan]:
+def _plan(storage: Storage, good: Sequence[Examined], batch: _Batch, taken: Taken) -> list[_Plan]:
     """Which objects are new and where they go; those that are not are reported."""
     plans: list[_Plan] = []
     for one in good:
-        others = known.setdefault(one.sop_instance_uid, [])
+        others = batch.known.setdefault(one.sop_instance_uid, [])
         if any(one.sha256 == o.sha256 or one.dataset_sha256 == o.dataset_sha256 for o in others):
             taken.entries.append(_entry(one, ALREADY, _SAME))
             continue
@@ -138,7 +185,8 @@ def _plan(
         instance = _instance(one, next(key for key in _places(one) if key not in used))
         message = ""
         if others:
-            of_first = next((p.object.header for p in plans if p.instance.key == others[0].key), None)
+            planned = (p for p in (*batch.plans, *plans) if p.instance.key == others[0].key)
+            of_first = next((p.object.header for p in planned), None)
             message = conflict(one.header, of_first or header_of(storage, others[0]))
         others.append(instance)
         plans.append(_Plan(one, instance, message))
@@ -189,19 +237,6 @@ def problem_findings(uid: str, problems: Sequence[str]) -> Iterator[Finding]:
             yield Finding("info", "odd_encoding", uid, problem)
 
 
-def _publish(storage: Storage, plans: Sequence[_Plan], link: bool) -> list[_Plan]:
-    """Make the objects durable and visible; return the plans with the keys they have now."""
-    staged: list[Staged] = []
-    try:
-        for plan in plans:  # one by one: what is staged when one fails has to be discarded
-            staged.append(_stage(storage, plan.object, plan.instance.key, link))  # noqa: PERF401
-    except BaseException:
-        storage.discard(staged)
-        raise
-    created = storage.publish(staged)
-    return [plan if new else _beside(storage, plan) for plan, new in zip(plans, created, strict=True)]
-
-
 def _stage(storage: Storage, one: Examined, key: str, link: bool) -> Staged:
     path = one.content.path
     if link and path is not None:
@@ -210,7 +245,17 @@ def _stage(storage: Storage, one: Examined, key: str, link: bool) -> Staged:
 
 
 def _bytes(one: Examined) -> bytes | Iterable[bytes]:
-    return one.data if one.data is not None else one.content.chunks()
+    return one.data if one.data is not None else _unchanged(one)
+
+
+def _unchanged(one: Examined) -> Iterator[bytes]:
+    """The bytes once more, which must still be those that were hashed."""
+    digest = hashlib.sha256()
+    for chunk in one.content.chunks():
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != one.sha256:
+        raise StorageError("a source file changed while it was read: ingest it again when it is at rest")
 
 
 def _beside(storage: Storage, plan: _Plan) -> _Plan:

@@ -69,9 +69,10 @@ def tag_of(keyword: str) -> int | None:
     return _tags().get(keyword)
 
 
-def keywords() -> tuple[str, ...]:
-    """All keywords, for suggestions."""
-    return tuple(_tags())
+@cache
+def keywords() -> frozenset[str]:
+    """All keywords, those of repeating groups (50xx, 60xx) included."""
+    return frozenset(_tags()) | {entry[1] for _mask, _value, entry in _repeaters() if entry[1]}
 
 
 def uid_name(uid: str) -> str:
