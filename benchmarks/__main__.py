@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> list[report.Result]:
             job = replace(job, targets=()) if given.quick else job  # tiny sizes prove nothing about speed
             found.append(_measured(job, rounds, scratch))
             print(report.job_markdown(found[-1]), flush=True)
-        _keep(found, results, rounds)
+        tables = _keep(found, results, rounds)
+        if given.publish:
+            page = given.publish.read_text(encoding="utf-8")
+            given.publish.write_text(report.published(page, tables), encoding="utf-8")
     finally:
         # Only now: ext4 leaves inodes unused for minutes after their files are deleted, and searching
         # past them slows whoever creates files next.
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)}; all unless named")
     parser.add_argument("--rounds", type=int, help="how often each case runs (3)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: does it run at all?")
+    parser.add_argument("--publish", type=Path, metavar="PAGE", help="also put the tables into this page")
     parser.add_argument(
         "--work", type=Path, default=_WORK, help="folder for the workload (1.6 GB), scratch (8 GB), results"
     )
@@ -60,11 +64,12 @@ def _measured(job: Job, rounds: int, scratch: Path) -> report.Result:
     return report.Result(job, tuple(outcomes), (before, report.load_per_core()))
 
 
-def _keep(found: Sequence[report.Result], folder: Path, rounds: int) -> None:
+def _keep(found: Sequence[report.Result], folder: Path, rounds: int) -> str:
     given = report.conditions(rounds)
     text = report.markdown(found, given)
     (folder / "results.md").write_text(text, encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(report.as_dict(found, given), indent=1))
+    return text
 
 
 if __name__ == "__main__":

@@ -46,13 +46,15 @@ class Layout:
     pipeline: str = "zarrs"
 
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.chunk))} {self.codec}{self.level} {self.shuffle}, {self.pipeline}"
+        chunk = "x".join(map(str, self.chunk))
+        return f"{chunk}, {self.codec} {self.level} {self.shuffle}, {self.pipeline}"
 
 
 _CHUNKS = ((32, 64, 64), (64, 64, 64), (16, 64, 64), (32, 128, 128), (32, 32, 32), (1, 512, 512))
 LAYOUTS = (
     *(Layout(chunk) for chunk in _CHUNKS),
     *(Layout(chunk, pipeline="zarr-python") for chunk in _CHUNKS[:-1]),
+    Layout(_CHUNKS[0], "zstd", 3, "shuffle"),
     Layout(_CHUNKS[0], "zstd", 1, "shuffle"),
     Layout(_CHUNKS[0], "zstd", 1, "bitshuffle"),
     Layout(_CHUNKS[0], "lz4", 5, "bitshuffle"),
@@ -97,12 +99,16 @@ def _write(array: Any, values: np.ndarray) -> None:
 
 
 def _slice_ms(array: Any, axis: int) -> float:
-    """Milliseconds of a slice across an axis, the median of some that are spread over it."""
+    """Milliseconds of a slice across an axis, the median of some that are spread over it.
+
+    Asked for as a slice of length 1: with an integer for y, zarrs hands over to zarr-python.
+    """
     n = array.shape[axis]
     found = []
     for number in range(_SLICES):
-        index: list[Any] = [slice(None)] * 3
-        index[axis] = (2 * number + 1) * n // (2 * _SLICES)
+        index = [slice(None)] * 3
+        at = (2 * number + 1) * n // (2 * _SLICES)
+        index[axis] = slice(at, at + 1)
         found.append(1000 * _seconds(partial(array.__getitem__, tuple(index))))
     return spread(found).median
 
@@ -170,9 +176,12 @@ def main() -> None:
 
 
 def _voxels(folder: Path) -> np.ndarray:
+    """The voxels of a series in HU or as stored, 16 bits wide where they fit, as a volume has them."""
     import SimpleITK
 
-    return np.ascontiguousarray(SimpleITK.GetArrayFromImage(simpleitk_volume(folder)))
+    values = SimpleITK.GetArrayFromImage(simpleitk_volume(folder))
+    narrow = values.astype(np.int16)
+    return narrow if np.array_equal(narrow, values) else values
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.harness import Job, Outcome, Spread, Verdict, paired_ratio, spread, verdicts
 
 _PACKAGES = ("dicomlake", "numpy", "pydicom", "SimpleITK", "zarr", "zarrs", "duckdb", "SQLAlchemy")
+_BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,15 @@ def markdown(results: Sequence[Result], given: dict[str, Any]) -> str:
         f"{packages}.\n"
     )
     return "\n".join([head, *(job_markdown(one) for one in results)])
+
+
+def published(page: str, tables: str) -> str:
+    """A page with these tables between its two marks. Raises ValueError when it has no marks."""
+    before, begin, rest = page.partition(_BEGIN)
+    _old, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the page has no lines {_BEGIN} and {_END} to put results between")
+    return f"{before}{begin}\n\n{tables.strip()}\n\n{end}{after}"
 
 
 def job_markdown(result: Result) -> str:

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import select, text
 
@@ -17,7 +17,7 @@ from dicomlake.catalog import blocks, reader, schema
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.errors import CatalogError, StorageError
 from dicomlake.progress import Progress, progress
-from dicomlake.records import Finding, Instance, SeriesKey, Volume
+from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Storage
 
@@ -77,7 +77,7 @@ def verify(
         with catalog.read() as view:
             instances = list(reader.all_instances(view))
             volumes = [v for v in reader.volumes_of(view) if v.key is not None]
-            refused = [r.sha256 for r in reader.refused(view)]
+            refused = reader.refused(view)
     except (CatalogError, ValueError, TypeError):  # found above
         return VerifyReport(findings, dict(checked))
     total = len(instances) + len(volumes)
@@ -193,21 +193,24 @@ def _uncatalogued(storage: Storage, instances: Sequence[Instance]) -> Iterator[F
             yield Finding("warning", "uncatalogued", key, message)
 
 
-def _check_quarantine(storage: Storage, refused: Sequence[str], checked: Counter[str]) -> Iterator[Finding]:
-    for sha256 in refused:
+def _check_quarantine(
+    storage: Storage, refused: Sequence[Refused], checked: Counter[str]
+) -> Iterator[Finding]:
+    for one in refused:
         checked["refused"] += 1
-        key = layout.quarantine_key(sha256)
         try:
-            good = hashlib.sha256(storage.get(key)).hexdigest() == sha256
-            json.loads(storage.get(layout.quarantine_note_key(sha256)))
+            good = hashlib.sha256(storage.get(layout.quarantine_key(one.sha256))).hexdigest() == one.sha256
+            note = json.loads(storage.get(layout.quarantine_note_key(one.sha256)))
+            good = good and note == asdict(one)
         except (StorageError, ValueError):
             good = False
         if not good:
-            yield Finding("error", "quarantine_damaged", key, "differs from its SHA-256, or its note is lost")
+            scope = f"{layout.QUARANTINE}/{one.sha256}.bin"
+            yield Finding("error", "quarantine_damaged", scope, "it, or the note beside it, is not as it was")
 
 
-def _unlisted(storage: Storage, refused: Sequence[str]) -> Iterator[Finding]:
-    known = {layout.quarantine_key(sha256) for sha256 in refused}
+def _unlisted(storage: Storage, refused: Sequence[Refused]) -> Iterator[Finding]:
+    known = {f"{layout.QUARANTINE}/{one.sha256}.bin" for one in refused}
     for key in storage.list(layout.QUARANTINE):
         if key.endswith(".bin") and key not in known:
             message = "a refused file that the catalog does not list: `dicomlake rebuild` lists it"

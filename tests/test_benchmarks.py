@@ -26,6 +26,7 @@ from benchmarks.harness import (
     verdicts,
 )
 from benchmarks.jobs import JOBS
+from tests.support import PROJECT
 
 
 def case(name: str, values: Any, role: Role = "dicomlake", done: int = 1, absent: str = "") -> Case:
@@ -146,6 +147,16 @@ def test_every_job_runs_quickly_and_does_all_its_work(
     assert all(one.job.title in tables and one.job.title in printed for one in results)
     assert "kept in" in printed
     assert not (tmp_path / "scratch").exists()
+
+
+def test_tables_are_published_between_the_marks_of_the_page() -> None:
+    page = (PROJECT / "docs/reference/benchmarks.md").read_text(encoding="utf-8")
+    once = report.published(page, "### First")
+    assert report.published(once, "### Second") == once.replace("First", "Second")
+    assert once.startswith(page[: page.index("<!-- results -->")])
+    assert once.endswith(page[page.index("<!-- end of results -->") :])
+    with pytest.raises(ValueError, match="no lines"):
+        report.published("a page", "### First")
 
 
 def test_the_commands_for_other_harnesses_are_json_with_their_places_named() -> None:

@@ -200,7 +200,7 @@ def _bound(path: str, bound: Scalar) -> Scalar:
     vr = _vr(path)
     if vr == "UN":  # private: what is given is what is meant
         return bound
-    if vr in values.TEXT_VRS - values.NUMERIC_TEXT_VRS - {"AS"}:
+    if vr in (values.TEXT_VRS - values.NUMERIC_TEXT_VRS - {"AS"}) | {"AT"}:
         return str(bound)
     number = values.number("DS", str(bound))
     if number is not None:

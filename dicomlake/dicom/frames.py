@@ -17,6 +17,8 @@ from dicomlake.dicom import sop_classes
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.errors import BrokenObject
 
+_MAX_FRAMES = 1_000_000  # a number written into the object must not ask for all memory
+
 Kind = Literal["integer", "float", "double"]
 Vector = tuple[float, float, float]
 
@@ -202,6 +204,8 @@ def frames_of(dataset: Attributes) -> tuple[Frame, ...]:
         multiframe=multiframe,
         packed=packed,
     )
+    if count > _MAX_FRAMES:
+        raise BrokenObject(f"NumberOfFrames is {count}, more than {_MAX_FRAMES:,} are not taken apart")
     return (first, *(replace(first, frame_index=index) for index in range(1, count)))
 
 

@@ -39,6 +39,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _SERIES = 0x0020000E
+_META = Encoding(False, False)
 
 
 class PixelData(NamedTuple):
@@ -97,6 +98,8 @@ class HeaderReader:
         self._runs: Runs = {}
         self._encoding: Encoding | None = None
         self._last: Attributes | None = None
+        self._meta: dict[int, Raw] = {}
+        self._meta_runs: Runs = {}
 
     def read(self, source: bytes | Readable) -> Header:
         """As `read_header`."""
@@ -104,14 +107,15 @@ class HeaderReader:
         window = readable.read() if isinstance(readable, InMemory) else readable.read(0, WINDOW)
         problems: list[str] = []
         meta: dict[int, Raw] = {}
-        begin = _read_meta(readable, window, _start(window), meta)
-        meta_attributes = Attributes(meta, Encoding(False, False))
+        begin = self._read_meta(readable, window, meta)
+        meta_attributes = Attributes(meta, _META)
         syntax = meta_attributes.text(0x00020010)
         first = begin
         if syntax == DEFLATED:
             readable = _inflate(readable, begin, problems)
             window, first = readable.data, 0
-        encoding = _encoding(readable.read(first, first + 8), syntax, problems)
+        head = window[first : first + 8]
+        encoding = _encoding(head if len(head) == 8 else readable.read(first, first + 8), syntax, problems)
         elements: dict[int, Raw] = {}
         walk = Walk(encoding, elements, self._runs if encoding == self._encoding else {})
         pixels = _read_elements(readable, window, first, walk, problems)
@@ -120,6 +124,21 @@ class HeaderReader:
         dataset = Attributes(elements, encoding, charset_of(elements), _signed(elements))
         self._learn(dataset, window, first, len(walk.marks))
         return Header(meta_attributes, dataset, syntax or _assumed(encoding), begin, pixels, tuple(problems))
+
+    def _read_meta(self, readable: Readable, window: bytes, meta: dict[int, Raw]) -> int:
+        """Take the File Meta Information, Explicit VR Little Endian; return where the data set begins."""
+        start = _start(window)
+        end = _end_of_meta(window, start)
+        if end is not None:
+            walk = Walk(_META, meta, self._meta_runs)
+            with suppress(Short, PixelsReached):
+                if walk.take(window, start, end) == end and max(meta) >> 16 == 2:
+                    if len(walk.marks) * 2 > len(meta):
+                        self._meta_runs = _equal_runs(self._meta, window[:end], start, _META)
+                        self._meta = meta
+                    return end
+            meta.clear()
+        return _walk_meta(readable, window, start, meta)
 
     def _learn(self, dataset: Attributes, window: bytes, first: int, walked: int) -> None:
         """Keep the runs that this header shares with the one before, when both are of one series."""
@@ -172,11 +191,16 @@ def _start(head: bytes) -> int:
     return 0
 
 
-def _read_meta(readable: Readable, window: bytes, start: int, meta: dict[int, Raw]) -> int:
-    """Take the elements of group 0002, Explicit VR Little Endian; return where the data set begins.
+def _end_of_meta(window: bytes, start: int) -> int | None:
+    """Where (0002,0000) says that group 0002 ends, if it does end there; writers get that wrong."""
+    if window[start : start + 8] != b"\x02\x00\x00\x00UL\x04\x00":
+        return None
+    end = start + 12 + int.from_bytes(window[start + 8 : start + 12], "little")
+    return end if len(window) >= end + 2 and window[end : end + 2] != b"\x02\x00" else None
 
-    Ends where the group ends, not where (0002,0000) claims: writers get that wrong.
-    """
+
+def _walk_meta(readable: Readable, window: bytes, start: int, meta: dict[int, Raw]) -> int:
+    """Take the elements of group 0002 one by one, to where the group ends; return that position."""
     p = start
     while window[p : p + 2] == b"\x02\x00":
         try:
@@ -243,8 +267,6 @@ def _read_elements(
         try:
             walk.take(window, p, len(window))
             resume, reach = base + len(window), 1
-            if resume >= size:
-                return pixels
         except PixelsReached as found:
             located = _locate(readable, base + found.at, found, walk.encoding.big_endian, problems)
             pixels = pixels or located
@@ -258,6 +280,8 @@ def _read_elements(
             reach = 1 if skipped else short.need - short.start
         if reach > MAX_WINDOW:
             raise BrokenObject(f"an element of undefined length does not end within {MAX_WINDOW >> 20} MiB")
+        if resume >= size:
+            return pixels
         if base <= resume < base + len(window) and resume + reach <= base + len(window):
             p = resume - base
         else:

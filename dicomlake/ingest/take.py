@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from dicomlake.catalog import reader, writer
 from dicomlake.catalog.catalog import Catalog
@@ -311,11 +311,20 @@ def _quarantine(storage: Storage, bad: Sequence[Unusable], taken: Taken) -> list
             continue
         refused = Refused(one.sha256, one.size, one.reason, one.origin[:_ORIGIN])
         data = one.data if one.data is not None else one.content.chunks() if one.content else b""
-        note = {"sha256": one.sha256, "size": one.size, "reason": one.reason, "origin": refused.origin}
         staged.append(storage.stage(layout.quarantine_key(one.sha256), data))
         staged.append(
-            storage.stage(layout.quarantine_note_key(one.sha256), json.dumps(note, indent=1).encode("utf-8"))
+            storage.stage(
+                layout.quarantine_note_key(one.sha256), json.dumps(asdict(refused), indent=1).encode()
+            )
         )
         kept.append(refused)
-    storage.publish(staged)
-    return kept
+    created = storage.publish(staged)[1::2]
+    return [one if new else _noted(storage, one) for one, new in zip(kept, created, strict=True)]
+
+
+def _noted(storage: Storage, refused: Refused) -> Refused:
+    """What the note says that was there before; the catalog is to say the same."""
+    try:
+        return Refused(**json.loads(storage.get(layout.quarantine_note_key(refused.sha256))))
+    except (StorageError, ValueError, TypeError):  # `verify` names it
+        return refused

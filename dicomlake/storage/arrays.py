@@ -80,7 +80,7 @@ def create_array(
         dtype=dtype,
         chunks=chunk_shape(shape, slab),
         shards=shard_shape(shape, slab),
-        compressors=[BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")],
+        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")],
         dimension_names=list(dims),
         fill_value=0,
     )
@@ -133,8 +133,11 @@ class LazyArray:
         return LazyArray, (self.store, self.path, self.shape, self.dtype)
 
     def __getitem__(self, key: Any) -> Any:
-        found = self._opened()[key]
-        return np.asarray(found, dtype=self.dtype)
+        given = key if isinstance(key, tuple) else (key,)
+        # A whole number among slices makes zarrs leave the work to zarr-python, at four times the cost.
+        sliced = tuple(slice(k, k + 1) if isinstance(k, int | np.integer) and k >= 0 else k for k in given)
+        found = np.asarray(self._opened()[sliced], dtype=self.dtype)
+        return found[tuple(0 if s is not k else slice(None) for s, k in zip(sliced, given, strict=True))]
 
     def _opened(self) -> Any:
         with self._lock:

@@ -160,7 +160,8 @@ def _write_levels(images: Sequence[Any], start: int, slab: np.ndarray) -> None:
 
 def halved(slab: np.ndarray) -> np.ndarray:
     """The mean of 2 x 2 x 2 voxels, rounded to the dtype; an odd last plane is averaged with itself."""
-    even = np.pad(slab, [(0, n % 2) for n in slab.shape[:3]] + [(0, 0)] * (slab.ndim - 3), "edge")
+    odd = [(0, n % 2) for n in slab.shape[:3]] + [(0, 0)] * (slab.ndim - 3)
+    even = np.pad(slab, odd, "edge") if any(n % 2 for n in slab.shape[:3]) else slab
     found = np.empty(
         (even.shape[0] // 2, even.shape[1] // 2, even.shape[2] // 2, *even.shape[3:]), slab.dtype
     )

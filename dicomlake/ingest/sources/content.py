@@ -77,6 +77,20 @@ class FileContent(_Openable):
     def open(self) -> BinaryIO:
         return open_regular(self.path)
 
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """As `open` and `read`, without the cost of a stream: this is called for every object."""
+        fd = _without_waiting(str(self.path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            _require_regular(status)
+            left = max(0, (status.st_size if stop is None else min(stop, status.st_size)) - start)
+            found = os.pread(fd, left, start)
+            while len(found) < left and (more := os.pread(fd, left - len(found), start + len(found))):
+                found += more  # the kernel gives no more than 2 GiB at once
+            return found
+        finally:
+            os.close(fd)
+
 
 @dataclass(frozen=True, slots=True)
 class BytesContent(_Openable):
@@ -126,10 +140,17 @@ def open_regular(path: str | Path) -> BinaryIO:
     for a writer, seen to be none, and closed.
     """
     stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+    try:
+        _require_regular(os.fstat(stream.fileno()))
+    except OSError:
         stream.close()
-        raise OSError("not an ordinary file any more")
+        raise
     return stream
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not an ordinary file any more")
 
 
 def _without_waiting(path: str, flags: int) -> int:
