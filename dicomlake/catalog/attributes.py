@@ -7,13 +7,14 @@ A path is made of keywords, `ReferencedSeriesSequence.SeriesInstanceUID`; a priv
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import NamedTuple
 
-from dicomlake.catalog.blocks import SeriesHeaders
+from dicomlake.catalog.blocks import Group, SeriesHeaders
 from dicomlake.dicom import standard, values
 from dicomlake.dicom.attributes import Attributes
-from dicomlake.dicom.walk import MAX_DEPTH
+from dicomlake.dicom.walk import MAX_DEPTH, Raw
 from dicomlake.errors import BrokenObject
 
 MAX_DISTINCT = 64  # an element with more values in a series is summed up in one row and checked in the block
@@ -48,22 +49,85 @@ _Flat = frozenset[tuple[_Key, str]]
 def rows(headers: SeriesHeaders) -> list[AttributeRow]:
     """All rows of a series."""
     counts: dict[_Key, dict[str, int]] = {}
+    summaries: list[AttributeRow] = []
     for group in headers.groups:
-        creators = _creators(group.constant)
-        _count(counts, flatten(group.attributes(group.constant)), len(group.rows))
+        unsteady = _unsteady_blocks(group)
+        steady = {tag: raw for tag, raw in group.constant.items() if tag & 0xFFFF0000 not in unsteady}
+        _count(counts, flatten(group.attributes(steady)), len(group.rows))
         for tag, cells in group.varying.items():
-            for raw, holders in Counter(cells).items():
-                if raw is not None:
-                    flat = flatten(group.attributes({**creators, tag: raw}), only=tag)
-                    _count(counts, flat, holders)
-    return [row for key, texts in counts.items() for row in _rows_of(key, texts)]
+            if tag & 0xFFFF0000 not in unsteady:
+                summaries += _count_cells(counts, group, tag, cells)
+        if unsteady:
+            _count_one_by_one(counts, group, unsteady)
+    return [row for key, texts in counts.items() for row in _rows_of(key, texts)] + summaries
 
 
-def _creators(elements: dict[int, tuple[str, bytes]]) -> dict[int, tuple[str, bytes]]:
-    return {tag: raw for tag, raw in elements.items() if tag & 0x00010000 and tag & 0xFF00 == 0}
+def _unsteady_blocks(group: Group) -> frozenset[int]:
+    """Private groups (gggg0000) whose creators differ from instance to instance: rare, and told apart."""
+    return frozenset(tag & 0xFFFF0000 for tag in group.varying if _is_creator(tag))
 
 
-def _count(counts: dict[_Key, dict[str, int]], flat: _Flat, instances: int) -> None:
+def _is_creator(tag: int) -> bool:
+    return tag & 0x00010000 != 0 and tag & 0xFF00 == 0
+
+
+def _count_cells(
+    counts: dict[_Key, dict[str, int]], group: Group, tag: int, cells: tuple[Raw | None, ...]
+) -> Iterator[AttributeRow]:
+    """Count the values that an element has in the instances of a group; yield a summary of too many."""
+    around = {t: raw for t, raw in group.constant.items() if _is_creator(t)} if tag & 0x00010000 else {}
+    by_vr: dict[str, Counter[bytes]] = {}
+    for raw, holders in Counter(cells).items():
+        if raw is not None:
+            by_vr.setdefault(raw[0], Counter())[raw[1]] += holders
+    for written, found in by_vr.items():
+        attributes = group.attributes({**around, tag: (written, next(iter(found)))})
+        vr = attributes.vr(tag)
+        creator = attributes.creator(tag) if tag & 0x00010000 else None
+        key = _Key(name_of(tag, creator), creator, vr)
+        if vr == "SQ":
+            for value, holders in found.items():
+                flat = flatten(group.attributes({**around, tag: (written, value)}), only=tag)
+                _count(counts, flat, holders)
+        elif len(found) > MAX_DISTINCT:
+            low, high = _range(vr, found, group.encoding.big_endian)
+            yield AttributeRow(*key, None, low, high, found.total())
+        else:
+            for value, holders in found.items():
+                texts = values.texts(vr, value, group.charset, group.encoding.big_endian)
+                _count(counts, {(key, text) for text in texts} or {(key, "")}, holders)
+
+
+def _range(vr: str, raws: Iterable[bytes], big_endian: bool) -> tuple[float | None, float | None]:
+    """The smallest and the largest number among value fields; None where there is no number."""
+    if vr not in values.NUMBER_VRS:
+        return None, None
+    if vr in values.NUMERIC_TEXT_VRS:
+        parts = [part for raw in raws for part in raw.split(b"\\")]
+        try:
+            numbers = [number for number in map(float, parts) if isfinite(number)]
+        except ValueError:  # an empty or a wrong value among them
+            texts = [part.decode("latin-1").strip(" \0") for part in parts]
+            numbers = [number for text in texts if (number := values.number(vr, text)) is not None]
+    else:
+        numbers = [
+            number
+            for raw in raws
+            for text in values.texts(vr, raw, big_endian=big_endian)
+            if (number := values.number(vr, text)) is not None
+        ]
+    return (min(numbers), max(numbers)) if numbers else (None, None)
+
+
+def _count_one_by_one(counts: dict[_Key, dict[str, int]], group: Group, blocks: frozenset[int]) -> None:
+    for i in range(len(group.rows)):
+        own = {tag: cells[i] for tag, cells in group.varying.items() if tag & 0xFFFF0000 in blocks}
+        elements = {tag: raw for tag, raw in group.constant.items() if tag & 0xFFFF0000 in blocks}
+        elements |= {tag: raw for tag, raw in own.items() if raw is not None}
+        _count(counts, flatten(group.attributes(elements)), 1)
+
+
+def _count(counts: dict[_Key, dict[str, int]], flat: Iterable[tuple[_Key, str]], instances: int) -> None:
     for key, text in flat:
         texts = counts.setdefault(key, {})
         texts[text] = texts.get(text, 0) + instances

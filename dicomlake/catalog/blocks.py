@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import itemgetter
 
 import zstandard
 
@@ -23,6 +25,7 @@ MAX_BULK_VALUE = 1 << 10  # bytes kept of OB, OW, UN …; longer values stay in 
 MAX_VALUE = 1 << 20
 MAX_SEQUENCE = 1 << 23
 _LEVEL = 3
+_INSTANCE_NUMBER = 0x00200013
 
 _Cell = list[str]  # [VR, value field], or [VR, "", "length"] when the value stays in the original
 
@@ -89,8 +92,12 @@ def collect(headers: Sequence[tuple[str, Attributes]]) -> SeriesHeaders:
 
 
 def _order(entry: tuple[str, Attributes]) -> tuple[float, str]:
-    number = entry[1].number(0x00200013)
-    return (number if number is not None else float("inf"), entry[0])
+    raw = entry[1].elements.get(_INSTANCE_NUMBER)
+    try:
+        number = float(raw[1]) if raw else inf
+    except ValueError:
+        number = inf
+    return (number, entry[0])
 
 
 def _group(
@@ -100,17 +107,30 @@ def _group(
     charset: tuple[str, ...],
     signed: bool,
 ) -> Group:
-    first, others = headers[0], headers[1:]
-    constant = {
-        tag: raw
-        for tag, raw in first.items()
-        if is_catalogued(tag) and all(h.get(tag) == raw for h in others)
-    }
-    tags = dict.fromkeys(
-        tag for header in headers for tag in header if tag not in constant and is_catalogued(tag)
+    constant = _constant(headers)
+    tags = dict.fromkeys(tag for tag in headers[0] if tag not in constant)
+    for header in headers[1:]:
+        if header.keys() != headers[0].keys():
+            tags |= dict.fromkeys(tag for tag in header if tag not in constant)
+    varying = {tag: tuple(header.get(tag) for header in headers) for tag in filter(is_catalogued, tags)}
+    return Group(
+        rows, encoding, charset, signed, {t: r for t, r in constant.items() if is_catalogued(t)}, varying
     )
-    varying = {tag: tuple(header.get(tag) for header in headers) for tag in tags}
-    return Group(rows, encoding, charset, signed, constant, varying)
+
+
+def _constant(headers: list[dict[int, Raw]]) -> dict[int, Raw]:
+    """The elements that all headers share. Compared as a whole: only where that fails, one by one."""
+    constant = dict(headers[0])
+    for header in headers[1:]:
+        if len(constant) < 2:
+            return {t: r for t, r in constant.items() if all(h.get(t) == r for h in headers)}
+        try:
+            if itemgetter(*constant)(header) == tuple(constant.values()):
+                continue
+        except KeyError:
+            pass
+        constant = {tag: raw for tag, raw in constant.items() if header.get(tag) == raw}
+    return constant
 
 
 def is_catalogued(tag: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dicomlake.dicom import standard, values
 from dicomlake.dicom.walk import Encoding, Raw, read_items
@@ -94,4 +95,9 @@ class Attributes:
 def charset_of(elements: dict[int, Raw]) -> tuple[str, ...]:
     """The terms of SpecificCharacterSet; none means the default repertoire."""
     raw = elements.get(0x00080005)
-    return values.texts("CS", raw[1]) if raw else ()
+    return _terms(raw[1]) if raw else ()
+
+
+@lru_cache(maxsize=64)
+def _terms(value: bytes) -> tuple[str, ...]:
+    return values.texts("CS", value)

@@ -108,8 +108,7 @@ class HeaderReader:
         problems: list[str] = []
         meta: dict[int, Raw] = {}
         begin = self._read_meta(readable, window, meta)
-        meta_attributes = Attributes(meta, _META)
-        syntax = meta_attributes.text(0x00020010)
+        syntax = _transfer_syntax(meta)
         first = begin
         if syntax == DEFLATED:
             readable = _inflate(readable, begin, problems)
@@ -123,7 +122,9 @@ class HeaderReader:
             raise NotADicomObject("no data element follows the start of the object: not DICOM, or cut off")
         dataset = Attributes(elements, encoding, charset_of(elements), _signed(elements))
         self._learn(dataset, window, first, len(walk.marks))
-        return Header(meta_attributes, dataset, syntax or _assumed(encoding), begin, pixels, tuple(problems))
+        return Header(
+            Attributes(meta, _META), dataset, syntax or _assumed(encoding), begin, pixels, tuple(problems)
+        )
 
     def _read_meta(self, readable: Readable, window: bytes, meta: dict[int, Raw]) -> int:
         """Take the File Meta Information, Explicit VR Little Endian; return where the data set begins."""
@@ -189,6 +190,11 @@ def _start(head: bytes) -> int:
     if len(head) < 8:
         raise NotADicomObject(f"{len(head)} bytes are too few for a DICOM object")
     return 0
+
+
+def _transfer_syntax(meta: dict[int, Raw]) -> str | None:
+    raw = meta.get(0x00020010)
+    return raw[1].strip(b"\0 ").decode("latin-1") or None if raw else None
 
 
 def _end_of_meta(window: bytes, start: int) -> int | None:

@@ -15,10 +15,9 @@ TEXT_VRS = frozenset(
 SINGLE_VALUED = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is text here (PS3.5 6.2)
 BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 NUMERIC_TEXT_VRS = frozenset({"DS", "IS"})
-_DECODED_VRS = frozenset(
-    {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
-)  # the VRs SpecificCharacterSet applies to
+_DECODED_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # where SpecificCharacterSet applies
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+NUMBER_VRS = frozenset({*NUMERIC_TEXT_VRS, *_BINARY, "AS"})
 _STRUCTS = {
     (big, vr): Struct((">" if big else "<") + code) for big in (False, True) for vr, code in _BINARY.items()
 }
