@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,9 +28,12 @@ def command(
 ) -> None:
     """Make a lake of sample data: phantoms with known voxel values, and the real files in pydicom's wheel."""
     with open_lake(folder, create=True) as lake:
-        with tempfile.TemporaryDirectory(prefix="dicomlake-demo-") as workshop:
-            _generate(Path(workshop), slices)
-            _ingest_all(lake, Path(workshop))
+        if lake.counts()["instances"]:
+            typer.echo(f"{folder} is there already; delete the folder to make it anew")
+        else:
+            with tempfile.TemporaryDirectory(prefix="dicomlake-demo-") as workshop:
+                _generate(Path(workshop), slices)
+                _ingest_all(lake, Path(workshop))
         _summarize(lake, folder)
 
 
@@ -63,13 +68,20 @@ def _summarize(lake: Lake, folder: Path) -> None:
         middle = image.dicom.hu().isel(z=image.sizes["z"] // 2)
         low, high = shown(float(middle.min())), shown(float(middle.max()))
         typer.echo(f"  its middle slice, computed: {low} to {high} HU")
+    program, python = _as_typed("dicomlake", sys.argv[0]), _as_typed("python", sys.executable)
     typer.echo(
         f"""
 What to type next
-  dicomlake ls --lake {folder}
-  dicomlake query Modality=CT 'SliceThickness<2' --lake {folder}
-  dicomlake ls refused --lake {folder}
-  dicomlake verify --deep --lake {folder}
-  make lab                       JupyterLab on this lake, with notebooks/01-first-lake.ipynb
-  python -c "import dicomlake as dl; print(dl.open('{folder}').series())\""""
+  {program} ls --lake {folder}
+  {program} query Modality=CT 'SliceThickness<2' --lake {folder}
+  {program} ls refused --lake {folder}
+  {program} verify --deep --lake {folder}
+  make lab     (JupyterLab on this lake, with notebooks/01-first-lake.ipynb)
+  {python} -c "import dicomlake as dl; print(dl.open('{folder}').series())\""""
     )
+
+
+def _as_typed(name: str, path: str) -> str:
+    """How to call a program from here: by name where the shell finds this very one, else by its path."""
+    found = shutil.which(name)
+    return name if found and os.path.abspath(found) == os.path.abspath(path) else os.path.relpath(path)

@@ -305,19 +305,20 @@ def _quarantine(storage: Storage, bad: Sequence[Unusable], taken: Taken) -> list
     """Keep what was refused, with its reason beside it; return what the catalog has to list."""
     kept: list[Refused] = []
     staged: list[Staged] = []
-    for one in bad:
-        taken.entries.append(Entry(one.origin, REFUSED, one.reason, size=one.size))
-        if not one.sha256 or (one.data is None and one.content is None):
-            continue
-        refused = Refused(one.sha256, one.size, one.reason, one.origin[:_ORIGIN])
-        data = one.data if one.data is not None else one.content.chunks() if one.content else b""
-        staged.append(storage.stage(layout.quarantine_key(one.sha256), data))
-        staged.append(
-            storage.stage(
-                layout.quarantine_note_key(one.sha256), json.dumps(asdict(refused), indent=1).encode()
-            )
-        )
-        kept.append(refused)
+    try:
+        for one in bad:
+            taken.entries.append(Entry(one.origin, REFUSED, one.reason, size=one.size))
+            data = one.data if one.data is not None else one.content.chunks() if one.content else None
+            if not one.sha256 or data is None:
+                continue
+            refused = Refused(one.sha256, one.size, one.reason, one.origin[:_ORIGIN])
+            note = json.dumps(asdict(refused), indent=1).encode()
+            staged.append(storage.stage(layout.quarantine_key(one.sha256), data))
+            staged.append(storage.stage(layout.quarantine_note_key(one.sha256), note))
+            kept.append(refused)
+    except BaseException:
+        storage.discard(staged)
+        raise
     created = storage.publish(staged)[1::2]
     return [one if new else _noted(storage, one) for one, new in zip(kept, created, strict=True)]
 

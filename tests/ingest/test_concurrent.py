@@ -62,6 +62,20 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def ends_of(processes: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
+    """Let all begin at once; what they wrote. The last one is ended when it does not end by itself."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    try:
+        return [process.communicate(timeout=60) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 def test_two_writers_of_the_same_objects_and_a_reader_do_not_meet(tmp_path: Path) -> None:
     """Both writers bring overlapping series, each in another order, so that they race for every object."""
     for part, numbers in (("a", range(8)), ("b", range(4, SERIES))):
@@ -82,8 +96,7 @@ def test_two_writers_of_the_same_objects_and_a_reader_do_not_meet(tmp_path: Path
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    with ThreadPoolExecutor() as pool:
-        ends = list(pool.map(lambda process: process.communicate("\n", timeout=120), processes))
+    ends = ends_of(processes)
     assert [error for _out, error in ends] == ["", "", ""]
     assert [process.returncode for process in processes] == [0, 0, 0]
     one, other = (json.loads(out) for out, _error in ends[:2])
