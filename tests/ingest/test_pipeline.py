@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -258,6 +259,30 @@ def test_an_ingest_that_was_stopped_before_its_volumes_makes_them_when_repeated(
     lake.ingest(series(4))
     assert [volume.shape for volume in lake.volumes()] == [(4, 16, 16)]
     assert lake.ingest(series(4)).volumes == ()
+
+
+def test_a_volume_that_was_replaced_but_not_recorded_is_no_damage(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between the new store and its commit, the old record must not speak of the new store."""
+    from dicomlake.volumes import build as module
+
+    lake.ingest(series(3))
+    build = module.build
+
+    def stopped(*arguments: Any) -> None:
+        build(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "build", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            lake.ingest(dicom(4))
+    assert lake.volumes() == []
+    assert lake.verify().ok
+    lake.ingest(series(4))
+    assert [volume.shape for volume in lake.volumes()] == [(4, 16, 16)]
+    assert lake.verify().ok
 
 
 def test_an_interrupted_ingest_leaves_its_acknowledged_objects_visible(lake: Lake) -> None:
