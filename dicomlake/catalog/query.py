@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Scalar = str | int | float
+_HARMLESS_VRS = frozenset({"CS", "DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"})
 _PRIVATE = re.compile(r'([0-9A-Fa-f]{4}),xx([0-9A-Fa-f]{2})\["(.+)"\]')
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
 _COMPARISON = re.compile(r"\s*(?P<path>[^<>=!~]+?)\s*(?P<sign><=|>=|=|<|>)\s*(?P<value>.*?)\s*", re.DOTALL)
@@ -128,7 +129,10 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An element and what a value of it must be."""
+    """An element and what a value of it must be.
+
+    words: as it was asked. As text, a condition shows no value that may identify a patient.
+    """
 
     path: str
     creator: str | None
@@ -136,7 +140,9 @@ class Condition:
     words: str
 
     def __str__(self) -> str:
-        return self.words
+        tag = standard.tag_of(self.path.rsplit(".", 1)[-1])
+        harmless = tag is not None and tag >> 16 != 0x0010 and standard.vr_of(tag) in _HARMLESS_VRS
+        return self.words if harmless else f"{self.path} …"
 
 
 def conditions(wanted: Mapping[str, Any]) -> tuple[Condition, ...]:

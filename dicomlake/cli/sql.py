@@ -20,6 +20,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the catalog in SQL (DuckDB's), read-only."""
+    import duckdb
+
     from dicomlake.errors import QueryError
 
     with open_lake(lake) as opened:
@@ -28,6 +30,8 @@ def command(
             columns, rows = list(relation.columns), relation.fetchall()
         except QueryError as error:
             raise typer.BadParameter(str(error)) from error
+        except duckdb.Error as error:  # its text may quote a value of a patient
+            raise typer.BadParameter(f"the SQL failed while it ran: {type(error).__name__}") from None
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:

@@ -270,6 +270,7 @@ def _read_elements(
     base, p, size = 0, first, readable.size
     pixels: PixelData | None = None
     while True:
+        p = _behind_padding(window, p) if pixels else p
         try:
             walk.take(window, p, len(window))
             resume, reach = base + len(window), 1
@@ -292,7 +293,19 @@ def _read_elements(
             p = resume - base
         else:
             base, p, walk.runs = resume, 0, {}
-            window = readable.read(resume, resume + max(WINDOW, 2 * reach))
+            wanted = max(WINDOW, 2 * reach)
+            window = readable.read(resume, resume + wanted)
+            if len(window) < min(wanted, size - resume):
+                size = resume + len(window)  # the source has shrunk since its size was taken
+
+
+def _behind_padding(window: bytes, p: int) -> int:
+    """Behind zeros that some writers leave at the end: they are no elements, however many eights they are."""
+    if window[p : p + 8].strip(b"\0"):
+        return p
+    rest = len(window[p:].lstrip(b"\0"))
+    zeros = len(window) - p - rest
+    return p + (zeros // 8 * 8 if rest else zeros)
 
 
 def _cut_off(window: bytes, start: int, big_endian: bool) -> str:

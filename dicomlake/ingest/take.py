@@ -124,8 +124,16 @@ def _stage_new(
         with catalog.read() as view:
             batch.known |= reader.instances_with_uids(view, uids)
     for plan in _plan(storage, good, batch, taken):
-        batch.staged.append(_stage(storage, plan.object, plan.instance.key, link))
-        batch.plans.append(replace(plan, object=replace(plan.object, data=None)))
+        one = plan.object
+        try:
+            staged = _stage(storage, one, plan.instance.key, link)
+        except OSError as error:
+            batch.known[one.sop_instance_uid].remove(plan.instance)
+            reason = f"cannot be read to the end ({error}): ingest it again when it is at rest"
+            batch.bad.append(Unusable(one.origin, reason, None, size=one.size))
+            continue
+        batch.staged.append(staged)
+        batch.plans.append(replace(plan, object=replace(one, data=None)))
 
 
 def _unusable(item: sources.Refused) -> Unusable:
@@ -249,13 +257,13 @@ def _bytes(one: Examined) -> bytes | Iterable[bytes]:
 
 
 def _unchanged(one: Examined) -> Iterator[bytes]:
-    """The bytes once more, which must still be those that were hashed."""
+    """The bytes once more, which must still be those that were hashed; OSError when they are not."""
     digest = hashlib.sha256()
     for chunk in one.content.chunks():
         digest.update(chunk)
         yield chunk
     if digest.hexdigest() != one.sha256:
-        raise StorageError("a source file changed while it was read: ingest it again when it is at rest")
+        raise OSError("it changed while it was read")
 
 
 def _beside(storage: Storage, plan: _Plan) -> _Plan:
@@ -294,8 +302,12 @@ def _present(storage: Storage, instance: Instance) -> tuple[Instance, Attributes
 
 
 def _late(storage: Storage, plan: _Plan, others: dict[str, list[Instance]]) -> _Plan:
-    """The plan, in conflict with what another writer registered meanwhile, perhaps in another series."""
-    found = others.get(plan.instance.sop_instance_uid, [])
+    """The plan, in conflict with what another writer registered meanwhile, perhaps in another series.
+
+    One that is in conflict already, because this object lies under the plain name, has been told.
+    """
+    mine = plan.instance
+    found = [o for o in others.get(mine.sop_instance_uid, []) if not (o.conflict and o.series == mine.series)]
     if plan.conflict or not found:
         return plan
     return replace(plan, conflict=conflict(plan.object.header, header_of(storage, found[0])))

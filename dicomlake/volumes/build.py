@@ -6,6 +6,7 @@ writes whole shards. The store is built aside, made durable and moved into place
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ import numpy as np
 from dicomlake.dicom.frames import Frame
 from dicomlake.dicom.headers import read_header
 from dicomlake.dicom.pixels import decode_frame, decoder_name, frame_hash
-from dicomlake.errors import DicomlakeError, StorageError, VolumeError
+from dicomlake.errors import DicomlakeError, StorageError, StorageFull, VolumeError
 from dicomlake.records import Instance, Volume
 from dicomlake.storage import arrays, layout
 from dicomlake.storage.objectstore import Storage
@@ -27,6 +28,8 @@ from dicomlake.volumes.check import store_sha256
 from dicomlake.volumes.manifest import group_attributes
 from dicomlake.volumes.plan import Plan
 from dicomlake.volumes.read import axis_coordinates, level_shape
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def build(storage: Storage, plan: Plan, instances: Mapping[str, Instance]) -> Volume:
@@ -47,14 +50,21 @@ def build(storage: Storage, plan: Plan, instances: Mapping[str, Instance]) -> Vo
         _write(folder, volume, plan.frames, storage, instances)
         volume = replace(volume, store_sha256=store_sha256(folder))
         storage.publish_tree(tree, key)
-    except OSError as error:
-        raise StorageError(
-            f"the volume could not be written ({error.strerror}): free space and rebuild"
-        ) from error
+    except (OSError, RuntimeError) as error:  # zarrs reports the operating system's errors as RuntimeError
+        raise _unwritten(error) from error
     finally:
         with suppress(DicomlakeError):
             storage.delete_tree(tree)
     return volume
+
+
+def _unwritten(error: Exception) -> StorageError:
+    number = error.errno if isinstance(error, OSError) else None
+    full = any(f"os error {n}" in str(error) for n in _FULL)
+    if number in _FULL or full:
+        return StorageFull("no space for the volume: free some and run `dicomlake rebuild --volumes`")
+    cause = getattr(error, "strerror", None) or type(error).__name__
+    return StorageError(f"the volume could not be written ({cause}): run `dicomlake rebuild --volumes`")
 
 
 def _write(

@@ -22,7 +22,7 @@ from dicomlake.errors import QueryError
 from dicomlake.lake import Lake
 from tests.objects import ROOT, by_hand, dicom, explicit, series
 
-SAMPLE = 80  # conditions of each kind
+SAMPLE = 60  # conditions of each kind
 Value = str | float
 
 # What one series holds, path by path.
@@ -82,7 +82,7 @@ def real_lake(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folders: dict[Path, list[Path]] = defaultdict(list)
     for path in sorted(path for path in real_data.rglob("*") if path.is_file()):
         folders[path.parent].append(path)
-    files = [path for some in folders.values() for path in chosen.sample(some, min(len(some), 10))]
+    files = [path for some in folders.values() for path in chosen.sample(some, min(len(some), 6))]
     with dicomlake.open(tmp_path_factory.mktemp("real") / "lake", create=True) as lake:
         lake.ingest(files, volumes=False)
         yield lake

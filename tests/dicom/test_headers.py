@@ -302,3 +302,26 @@ def test_any_bytes_end_in_a_header_or_a_clear_error(data: st.DataObject) -> None
 
 
 _SEEDS = _seeds()
+
+
+def test_zeros_behind_the_pixels_are_padding_not_a_million_elements() -> None:
+    pixels = _explicit(0x7FE00010, b"OW", b"\1\2" * 8)
+    plain = read_header(_object(MODALITY, pixels))
+    padded = _object(MODALITY, pixels) + bytes(8 << 20)
+    assert read_header(padded).dataset.elements == plain.dataset.elements
+    assert read_header(_Slow(padded)).dataset.elements == plain.dataset.elements
+    behind = _explicit(0xFFFCFFFC, b"OB", b"\0\0")
+    assert 0xFFFCFFFC in read_header(_object(MODALITY, pixels) + bytes(64) + behind).dataset.elements
+
+
+def test_a_source_that_has_shrunk_ends_the_walk() -> None:
+    whole = _object(MODALITY, _explicit(0x00420011, b"OB", bytes(100_000)), ROWS)
+
+    class Shrunk(_Slow):
+        def __init__(self) -> None:
+            super().__init__(whole[:50_000])
+            self.size = len(whole)
+
+    header = read_header(Shrunk())
+    assert header.dataset.text("Modality") == "CT"
+    assert header.problems
