@@ -101,7 +101,7 @@ def _set_aside(root: Path) -> None:
 def _make(root: Path, settings: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if any(root.iterdir()):
+        if any(path.name != layout.STAGING for path in root.iterdir()):
             raise NotALake(f"{root} holds other files: choose an empty or a new folder for a lake")
         LocalStorage(root).replace(layout.LAKE_TOML, Settings.new().text().encode())
     except OSError as error:
@@ -187,7 +187,11 @@ class Lake:
             return reader.series_without_volumes(view)
 
     def _build(self, key: SeriesKey) -> list[Volume]:
-        """Plan, build and record the volumes of one series."""
+        """Plan, build and record the volumes of one series, alone: a slower builder must not publish last."""
+        with self._catalog.database.building():
+            return self._build_alone(key)
+
+    def _build_alone(self, key: SeriesKey) -> list[Volume]:
         from dicomlake.volumes.plan import plan
 
         with self._catalog.read() as view:
@@ -228,7 +232,10 @@ class Lake:
             return build(self._storage, one, instances)
         except StorageFull:
             raise
-        except DicomlakeError as error:
+        except (DicomlakeError, MemoryError) as failure:
+            error = (
+                failure if isinstance(failure, DicomlakeError) else VolumeError("it does not fit into memory")
+            )
             message = f"volume {one.volume.number} was not built: {error}"
             findings.append(Finding("error", "volume_failed", one.volume.series_uid, message))
             return replace(one.volume, reason=str(error))
@@ -434,14 +441,24 @@ class Lake:
         fresh_path = self.path / f".{layout.CATALOG}.rebuilt"
         for suffix in ("", "-wal", "-shm"):
             fresh_path.with_name(fresh_path.name + suffix).unlink(missing_ok=True)
+        before = self._known_hashes()
         fresh = Catalog.open(fresh_path)
         try:
             originals, _troubles = restore(fresh, self._storage, show=show)
+            _note_damage(fresh, before)
         finally:
             fresh.close()
         self._catalog.database.replace_with(fresh_path)
         fresh_path.with_suffix(".lock").unlink(missing_ok=True)
         return originals
+
+    def _known_hashes(self) -> dict[str, str]:
+        """Key and SHA-256 of every original in the catalog, as far as it can be read."""
+        try:
+            with self._catalog.read() as view:
+                return {instance.key: instance.sha256 for instance in reader.all_instances(view)}
+        except CatalogError:
+            return {}
 
     def doctor(self) -> list[tuple[str, str, str]]:
         """What this installation and this lake rest on: (name, state, remark), state ok, warn or bad."""
@@ -471,6 +488,27 @@ def _damage(store: Path) -> str:
     except Exception:  # damaged metadata fails in as many ways as there are
         damaged = []
     return f"slices {damaged[:8]}" if damaged else "metadata or a copy for quick looks"
+
+
+def _note_damage(fresh: Catalog, before: dict[str, str]) -> None:
+    """Keep in mind which originals are not what they were: a rebuilt catalog takes their hashes anew."""
+    with fresh.read() as view:
+        now = {instance.key: instance.sha256 for instance in reader.all_instances(view)}
+    findings = [
+        Finding(
+            "error",
+            "original_damaged",
+            key,
+            "differed from its SHA-256 at a rebuild: bring it back from a copy",
+        )
+        if key in now
+        else Finding("error", "original_missing", key, "was gone at a rebuild: bring it back from a copy")
+        for key, sha256 in before.items()
+        if now.get(key) != sha256
+    ]
+    if findings:
+        with fresh.change("rebuild") as (connection, v):
+            writer.add_findings(connection, v, findings)
 
 
 def _shown(keys: Sequence[SeriesKey], title: str, unit: str, show: bool | None) -> Iterator[SeriesKey]:

@@ -346,3 +346,35 @@ def test_a_read_of_what_is_damaged_says_so_without_the_values(tmp_path: Path) ->
         with pytest.raises(CatalogError, match="rebuild") as caught:
             one.header()
         assert not any(name in str(caught.value) for name in SECRETS)
+
+
+def test_a_lost_original_is_brought_back_by_ingesting_it_again(tmp_path: Path) -> None:
+    objects = series(3)
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(*objects)
+        lost = lake.path / lake.query()[0].instances[1].key
+        lost.unlink()
+        assert not lake.verify().ok
+        assert lake.ingest(*objects).already == 3
+        assert lake.verify().ok
+
+
+def test_a_rebuild_remembers_what_was_damaged_before(tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(*series(3))
+        first, second, _third = (lake.path / i.key for i in lake.query()[0].instances)
+        data = bytearray(first.read_bytes())
+        data[-1] ^= 1
+        first.write_bytes(data)
+        second.unlink()
+        lake.rebuild()
+        assert {f.kind for f in lake.findings()} == {"original_damaged", "original_missing"}
+
+
+def test_dates_may_be_written_as_iso_and_numbers_as_text(tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(dicom(1, StudyDate="20240315", SliceThickness="1.50"))
+        assert len(lake.query("StudyDate>=2024-03-15")) == len(lake.query(StudyDate="2024-03-15")) == 1
+        assert len(lake.query("StudyDate>=2024-12-01")) == 0
+        assert len(lake.query(StudyDate=("2024-01-01", "2024-12-31"))) == 1
+        assert len(lake.query(SliceThickness="1.5")) == 1

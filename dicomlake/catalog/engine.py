@@ -133,11 +133,22 @@ class Database:
         """Put another SQLite file, closed, in the place of this one; all users of it follow."""
         target = _required(self.path)
         with self._lock():
+            with self.engine.connect() as connection:
+                raw: Any = connection.connection.dbapi_connection
+                busy = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if busy:
+                raise CatalogError("the old catalog is being read: close its other users and rebuild again")
             self.engine.dispose()
             for suffix in ("-wal", "-shm"):
                 target.with_name(target.name + suffix).unlink(missing_ok=True)
             os.replace(path, target)
             _sync_folder(target.parent)
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """One builder of volumes at a time, across processes."""
+        with self._flock(".building", fcntl.LOCK_EX):
+            yield
 
     def reconnect(self) -> None:
         """Forget the connections and the pages they hold in memory."""

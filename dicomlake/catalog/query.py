@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Scalar = str | int | float
+_ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _HARMLESS_VRS = frozenset({"CS", "DS", "FD", "FL", "IS", "SL", "SS", "UL", "US"})
 _PRIVATE = re.compile(r'([0-9A-Fa-f]{4}),xx([0-9A-Fa-f]{2})\["(.+)"\]')
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
@@ -160,7 +161,7 @@ def parse(text: str) -> Condition:
     if found is None:
         raise QueryError(f"{text!r} is no condition: write Keyword=value, Keyword<value or Keyword>=value")
     path, creator = _path(found["path"])
-    sign, value = found["sign"], found["value"]
+    sign, value = found["sign"], _as_stored(path, found["value"])
     if sign == "=":
         members = value.split(",")
         test: Test = Like(value) if _has_wildcard(value) and len(members) == 1 else _one_of_written(members)
@@ -194,11 +195,11 @@ def _test(path: str, value: Any) -> Test:
             raise QueryError(f"{path}: both ends of a range must be numbers, or both text")
         return Between(low, high)
     if isinstance(value, list | set | frozenset):
-        return _one_of([_plain(path, member) for member in value])
+        return _one_of([_plain(path, member) for member in value], _vr(path))
     plain = _plain(path, value)
     if isinstance(plain, str) and _has_wildcard(plain):
         return Like(plain)
-    return _one_of([plain])
+    return _one_of([plain], _vr(path))
 
 
 def _bound(path: str, bound: Scalar) -> Scalar:
@@ -229,8 +230,10 @@ def _vr(path: str) -> str:
 def _plain(name: str, value: Any) -> Scalar:
     import datetime
 
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+    if isinstance(value, datetime.date):  # a datetime, too, means its day in an element of VR DA
         return value.strftime("%Y%m%d")
+    if isinstance(value, str):
+        return _as_stored(name, value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         if hasattr(value, "item"):  # a NumPy scalar
             return _plain(name, value.item())
@@ -240,9 +243,19 @@ def _plain(name: str, value: Any) -> Scalar:
     return value
 
 
-def _one_of(members: Sequence[Scalar]) -> OneOf:
+def _as_stored(path: str, text: str) -> str:
+    """A date as DICOM writes it: 2024-03-15 is 20240315 in an element of VR DA."""
+    return _ISO_DATE.sub(r"\1\2\3", text) if _vr(path) == "DA" else text
+
+
+def _one_of(members: Sequence[Scalar], vr: str) -> OneOf:
+    """Text counts as a number, too, where the element holds numbers: "1.5" finds 1.50."""
     texts = tuple(str(m) for m in members if isinstance(m, str | int))
-    return OneOf(texts, tuple(float(m) for m in members if not isinstance(m, str)))
+    numbers = [float(m) for m in members if not isinstance(m, str)]
+    if vr in values.NUMBER_VRS:
+        written = (values.number("DS", m) for m in members if isinstance(m, str))
+        numbers += [number for number in written if number is not None]
+    return OneOf(texts, tuple(numbers))
 
 
 def _path(name: str) -> tuple[str, str | None]:

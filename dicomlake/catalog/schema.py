@@ -77,7 +77,7 @@ NUMBER_FACETS = (
 def _versioned() -> tuple[Column[Any], ...]:
     return (
         Column("v_from", Integer, nullable=False, index=True),
-        Column("v_to", Integer, index=True),
+        Column("v_to", Integer),  # no index: it would draw SQLite away from the selective ones
         Column("digest", String(32), nullable=False),
     )
 

@@ -110,8 +110,15 @@ def replace_current(
 ) -> None:
     """Close the current row of the same identity and add this one."""
     clean = {name: _without_nul(value) for name, value in row.items()}
+    if table is not schema.series and _is_current(connection, table, clean):
+        return  # said once is enough, however many series a patient has
     _close(connection, table, v, and_(*(table.c[name] == clean[name] for name in identity)))
     _add(connection, table, [clean], v)
+
+
+def _is_current(connection: Connection, table: Table, row: Row) -> bool:
+    same = and_(table.c.v_to.is_(None), *(table.c[name].is_not_distinct_from(v) for name, v in row.items()))
+    return connection.execute(select(table.c.id).where(same)).first() is not None
 
 
 def _series_row(key: SeriesKey, first: Attributes, instances: int, size: int) -> Row:

@@ -29,7 +29,7 @@ def command(
     """Make a lake of sample data: phantoms with known voxel values, and the real files in pydicom's wheel."""
     with open_lake(folder, create=True) as lake:
         if lake.counts()["instances"]:
-            typer.echo(f"{folder} is there already; delete the folder to make it anew")
+            typer.echo(f"{folder} is there already; choose another name for a fresh one")
         else:
             with tempfile.TemporaryDirectory(prefix="dicomlake-demo-") as workshop:
                 _generate(Path(workshop), slices)

@@ -28,6 +28,8 @@ _THREE_SAMPLES = frozenset(
 )
 _DIRECTION_TOLERANCE = 1e-3  # how far direction cosines may be from unit length and a right angle
 
+_FARTHEST_MM, _FINEST_MM = 1e6, 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
@@ -254,6 +256,11 @@ def _geometry(
         flaw = "ImageOrientationPatient is not two perpendicular unit vectors"
     elif len(spacing) != 2 or min(spacing) <= 0:
         flaw = "PixelSpacing is absent or not two positive numbers"
+    elif (
+        max(map(abs, position)) > _FARTHEST_MM
+        or not _FINEST_MM <= min(spacing) <= max(spacing) <= _FARTHEST_MM
+    ):
+        flaw = "ImagePositionPatient or PixelSpacing lie outside anything a scanner can see"
     if flaw:
         return None, None, None, flaw
     return (position[0], position[1], position[2]), orientation, (spacing[0], spacing[1]), None

@@ -274,7 +274,7 @@ def _judge(frames: Sequence[Frame], heights: Array) -> Stack:
     matrix = geometry.fit(ordered, index)
     if geometry.tilt_degrees(matrix) > MAX_TILT_DEGREES:
         return Stack(ordered, "plane_set", "parallel planes lie beside each other", positions=positions)
-    if geometry.misfit_mm(matrix, ordered, index) > geometry.fit_tolerance_mm(matrix):
+    if not geometry.misfit_mm(matrix, ordered, index) <= geometry.fit_tolerance_mm(matrix):  # nor NaN
         return Stack(ordered, "irregular", _spread(steps), positions=positions)
     if (counts == 1).all():
         return _volume(ordered, matrix, positions)

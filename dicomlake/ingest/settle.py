@@ -81,7 +81,7 @@ def read_original(storage: Storage, instance: Instance) -> Attributes:
 
 
 def _mixed_patients(key: SeriesKey, headers: list[tuple[str, Attributes]]) -> list[Finding]:
-    patients = {(h.elements.get(_PATIENT), h.elements.get(_ISSUER)) for _uid, h in headers}
+    patients = {(h.text(_PATIENT), h.text(_ISSUER)) for _uid, h in headers}
     if len(patients) == 1:
         return []
     message = f"the series holds {len(patients)} different PatientIDs: it is listed under the first"

@@ -186,15 +186,22 @@ def _plan(storage: Storage, good: Sequence[Examined], batch: _Batch, taken: Take
     plans: list[_Plan] = []
     for one in good:
         others = batch.known.setdefault(one.sop_instance_uid, [])
-        if any(one.sha256 == o.sha256 or one.dataset_sha256 == o.dataset_sha256 for o in others):
+        same = [o for o in others if one.sha256 == o.sha256 or one.dataset_sha256 == o.dataset_sha256]
+        planned = {p.instance.key for p in (*batch.plans, *plans)} if same else set()
+        stored = [o for o in same if o.sha256 == one.sha256 and o.key not in planned]
+        lost = next((o for o in stored if not storage.exists(o.key)), None)
+        if lost is not None:  # in the catalog, but its original is gone: this one takes its place
+            plans.append(_Plan(one, lost, ""))
+            continue
+        if same:
             taken.entries.append(_entry(one, ALREADY, _SAME))
             continue
         used = {other.key for other in others}
         instance = _instance(one, next(key for key in _places(one) if key not in used))
         message = ""
         if others:
-            planned = (p for p in (*batch.plans, *plans) if p.instance.key == others[0].key)
-            of_first = next((p.object.header for p in planned), None)
+            first = (p for p in (*batch.plans, *plans) if p.instance.key == others[0].key)
+            of_first = next((p.object.header for p in first), None)
             message = conflict(one.header, of_first or header_of(storage, others[0]))
         others.append(instance)
         plans.append(_Plan(one, instance, message))

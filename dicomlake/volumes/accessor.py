@@ -68,6 +68,10 @@ class DicomAccessor:
         image = self._image
         if image.attrs.get("source") != "stored":
             return image
+        if image.attrs.get("rescale_mixed"):
+            raise DicomlakeError(
+                "some slices lack RescaleSlope or RescaleIntercept: use the values as stored"
+            )
         if image.attrs.get("modality_lut"):
             raise DicomlakeError(
                 "the values need their Modality LUT, which is not applied: use them as stored"

@@ -90,19 +90,20 @@ def _info(one: Stack, header: Attributes, shape: tuple[int, ...]) -> dict[str, A
         "sop_class_uid": frame.sop_class_uid,
         "frame_of_reference_uid": frame.frame_of_reference_uid,
         "photometric_interpretation": frame.pixel.photometric,
-        "bits_stored": frame.pixel.bits_stored,
+        "bits_stored": max(f.pixel.bits_stored for f in one.frames),
         "units": _same([f.units for f in one.frames]),
         "rescale_slope": _scalar_or_list([f.slope for f in one.frames]),
         "rescale_intercept": _scalar_or_list([f.intercept for f in one.frames]),
         "modality_lut": "ModalityLUTSequence" in header or None,
-        "padding_value": header.number("PixelPaddingValue"),
-        "padding_limit": header.number("PixelPaddingRangeLimit"),
+        "rescale_mixed": _mixed([f.slope for f in one.frames], [f.intercept for f in one.frames]) or None,
+        "padding_value": _padding(header.number("PixelPaddingValue"), frame),
+        "padding_limit": _padding(header.number("PixelPaddingRangeLimit"), frame),
         "window": _window(header),
         "lossy": _lossy(header),
         "slice_step": one.slice_step,
         "gaps": [[gap.after, gap.position_mm, gap.missing] for gap in one.gaps] or None,
         "slab": slab,
-        "levels": _levels(shape, slab),
+        "levels": _levels(shape, slab) if _may_be_averaged(one, header) else 1,
     }
     if one.affine is not None:
         found["origin_mm"] = _origin_mm(one)
@@ -121,6 +122,26 @@ def _scalar_or_list(values: list[float | None]) -> float | list[float] | None:
     if None in values:
         return None
     return [value for value in values if value is not None]
+
+
+def _mixed(*factors: list[float | None]) -> bool:
+    """Whether some frames have a factor and others lack it: then no value can be rescaled safely."""
+    return any(None in values and len(set(values)) > 1 for values in factors)
+
+
+def _padding(value: float | None, frame: Frame) -> float | None:
+    """A padding value as the pixels hold it: writers put it in an unsigned VR for signed pixels, too."""
+    bits = frame.pixel.bits_allocated
+    if value is not None and frame.pixel.signed and value >= 1 << (bits - 1):
+        return value - (1 << bits)
+    return value
+
+
+def _may_be_averaged(one: Stack, header: Attributes) -> bool:
+    """Whether a mean of stored values means anything: not of indices, padding, or slices scaled apart."""
+    alike = len({(f.slope, f.intercept) for f in one.frames}) == 1
+    palette = one.frames[0].pixel.photometric == "PALETTE COLOR"
+    return alike and not palette and "PixelPaddingValue" not in header
 
 
 def _window(header: Attributes) -> list[float] | None:

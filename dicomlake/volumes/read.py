@@ -36,7 +36,10 @@ def open_volume(volume: Volume, store: Path, *, chunks: Any = "auto", level: int
         raise VolumeError(f"level {level} does not exist: this volume has levels 0 to {levels - 1}")
     shape = level_shape(volume.shape, level)
     slab = int(volume.info["slab"]) >> level
-    image = _lazy(LazyArray(store, f"{LEVEL.format(level)}/image", shape, volume.dtype), chunks, slab)
+    content = volume.store_sha256 or ""
+    image = _lazy(
+        LazyArray(store, f"{LEVEL.format(level)}/image", shape, volume.dtype), chunks, slab, content
+    )
     coordinates = axis_coordinates(volume, level) | _frame_coordinates(volume, store, level, chunks)
     dataset = xr.Dataset({"image": (volume.dims, image, image_attributes(volume, level))}, coordinates)
     dataset.attrs = _dataset_attributes(volume)
@@ -50,7 +53,7 @@ def level_shape(shape: tuple[int, ...], level: int) -> tuple[int, ...]:
     return (*spatial, *shape[3:])
 
 
-def _lazy(array: LazyArray, chunks: Any, slab: int) -> Any:
+def _lazy(array: LazyArray, chunks: Any, slab: int, content: str) -> Any:
     if chunks is None:
         return _indexed(array)
     import dask.array as da
@@ -59,14 +62,15 @@ def _lazy(array: LazyArray, chunks: Any, slab: int) -> Any:
         chunks = tuple(min(c, n) for c, n in zip(shard_shape(array.shape, slab), array.shape, strict=True))
     meta = np.empty((0,) * array.ndim, dtype=array.dtype)
     return da.from_array(
-        array, chunks=chunks, asarray=False, meta=meta, inline_array=True, name=_token(array)
+        array, chunks=chunks, asarray=False, meta=meta, inline_array=True, name=_token(array, content)
     )
 
 
-def _token(array: LazyArray) -> str:
+def _token(array: LazyArray, content: str) -> str:
+    """A name that changes with the content: schedulers may keep what they computed under it."""
     from dask.base import tokenize
 
-    return f"dicomlake-{tokenize(str(array.store), array.path, array.shape, str(array.dtype))}"
+    return f"dicomlake-{tokenize(str(array.store), array.path, array.shape, str(array.dtype), content)}"
 
 
 def _indexed(array: LazyArray) -> Any:
@@ -105,7 +109,9 @@ def _frame_coordinates(volume: Volume, store: Path, level: int, chunks: Any) -> 
         return {}
     n = volume.shape[0]
     uids = LazyArray(store, f"{LEVEL.format(0)}/instance_uid", (n,), object)
-    found: dict[str, Any] = {"instance_uid": ("z", _lazy(uids, None if chunks is None else n, 0))}
+    found: dict[str, Any] = {
+        "instance_uid": ("z", _lazy(uids, None if chunks is None else n, 0, volume.store_sha256 or ""))
+    }
     for name in ("slope", "intercept"):
         per_slice = volume.info.get(f"rescale_{name}")
         if isinstance(per_slice, list):
@@ -141,6 +147,7 @@ _CARRIED = (
     "window",
     "lossy",
     "modality_lut",
+    "rescale_mixed",
     "tilt_degrees",
     "slice_step",
 )

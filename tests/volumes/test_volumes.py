@@ -20,6 +20,7 @@ from dicomlake.datasets.chest_ct import chest_ct_hu
 from dicomlake.errors import DicomlakeError, GeometryError, VolumeError
 from dicomlake.lake import Lake
 from dicomlake.storage import arrays
+from tests import objects
 
 SLICES = 70  # more than one slab
 
@@ -321,3 +322,41 @@ def test_oblique_voxels_lie_where_the_headers_say(tmp_path: Path) -> None:
             )
             found = image.dicom.affine @ np.array([k, 40, 17, 1.0])
             np.testing.assert_allclose(found[:3], expected, atol=1e-3)
+
+
+def _slices(tmp_path: Path, change: Any, count: int = 5, size: int = 16) -> xr.DataArray:
+    objects_of_series = []
+    for number in range(1, count + 1):
+        ds = objects.dataset(number, size=size)
+        change(ds, number)
+        objects_of_series.append(objects.as_bytes(ds))
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(*objects_of_series)
+        found: xr.DataArray = lake.query()[0].open().image
+        return found
+
+
+def test_slices_without_a_slope_among_others_are_not_rescaled_by_guess(tmp_path: Path) -> None:
+    def change(ds: pydicom.Dataset, number: int) -> None:
+        if number == 3:
+            del ds.RescaleSlope, ds.RescaleIntercept
+
+    with pytest.raises(DicomlakeError, match="lack RescaleSlope"):
+        _slices(tmp_path, change).dicom.rescaled()
+
+
+def test_slices_scaled_apart_are_not_averaged_into_a_level(tmp_path: Path) -> None:
+    def change(ds: pydicom.Dataset, number: int) -> None:
+        ds.RescaleSlope, ds.RescaleIntercept = number, 0
+
+    _slices(tmp_path, change, size=512)
+    with dicomlake.open(tmp_path / "lake") as lake:
+        assert lake.volumes()[0].info["levels"] == 1
+
+
+def test_positions_beyond_any_scanner_are_no_geometry(tmp_path: Path) -> None:
+    def change(ds: pydicom.Dataset, number: int) -> None:
+        ds.ImagePositionPatient = ["0", "0", f"{number}e307"]
+
+    with pytest.raises(VolumeError, match="outside anything"):
+        _slices(tmp_path, change)
