@@ -338,6 +338,7 @@ def _slices(tmp_path: Path, change: Any, count: int = 5, size: int = 16) -> xr.D
 
 def test_slices_without_a_slope_among_others_are_not_rescaled_by_guess(tmp_path: Path) -> None:
     def change(ds: pydicom.Dataset, number: int) -> None:
+        ds.RescaleType = "HU"
         if number == 3:
             del ds.RescaleSlope, ds.RescaleIntercept
 
