@@ -234,7 +234,7 @@ def test_a_byte_of_any_known_text_in_the_catalog_file(whole: Path, tmp_path: Pat
 def test_random_bytes_of_the_catalog_file(whole: Path, tmp_path: Path) -> None:
     chosen = random.Random(23)
     size = (whole / layout.CATALOG).stat().st_size
-    live = sum(flip_is_noticed(whole, tmp_path / str(n), chosen.randrange(100, size)) for n in range(25))
+    live = sum(flip_is_noticed(whole, tmp_path / str(n), chosen.randrange(100, size)) for n in range(75))
     assert live > 2
 
 
