@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dicomlake.cohort import Cohort, Series
+    from dicomlake.cohort import Cohort
     from dicomlake.errors import DicomlakeError
     from dicomlake.lake import Lake, open, rebuild
+    from dicomlake.series import Series
 
 __all__ = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open", "rebuild"]
 
 _HOMES = {
     "Cohort": "dicomlake.cohort",
-    "Series": "dicomlake.cohort",
+    "Series": "dicomlake.series",
     "Lake": "dicomlake.lake",
     "open": "dicomlake.lake",
     "rebuild": "dicomlake.lake",

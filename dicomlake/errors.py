@@ -10,6 +10,7 @@
     ├── StorageError             a key cannot be written or read
     │   └── StorageFull          no space left, or a size limit reached
     ├── GeometryError            the frames do not form what was asked for
+    ├── QuantityError            the object does not say what a quantity needs
     ├── UnsupportedPixels        no trusted decoder for these pixels
     └── VolumeError              a volume is missing or cannot be opened
 
@@ -58,6 +59,10 @@ class StorageFull(StorageError):
 
 class GeometryError(DicomlakeError):
     """The frames do not form the grid that was asked for."""
+
+
+class QuantityError(DicomlakeError):
+    """Values cannot be given in the unit asked for; names the element that is missing or contradicts."""
 
 
 class UnsupportedPixels(DicomlakeError):

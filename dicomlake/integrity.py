@@ -23,7 +23,7 @@ from dicomlake.storage.objectstore import Storage
 
 _SHOWN = 20
 _NAMES = ("key", "SeriesInstanceUID", "series_id", "scope", "sha256", "id", "v")  # what names a row
-CheckVolume = Callable[[Volume], list[Finding]]
+CheckVolume = Callable[[Volume, bool], list[Finding]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -69,26 +69,29 @@ def verify(
 ) -> VerifyReport:
     """Read everything again and compare it with its hash.
 
-    check_volume: compares one built volume; given by those who know volumes.
+    check_volume: compares one built volume, which a newer version has replaced or not; given by those who
+        know volumes.
     """
     checked: Counter[str] = Counter()
     findings = list(_check_catalog(catalog, checked))
     try:
         with catalog.read() as view:
             instances = list(reader.all_instances(view))
-            volumes = [v for v in reader.volumes_of(view) if v.key is not None]
+            volumes = [(v, False) for v in reader.volumes_of(view) if v.key is not None]
+            former = [one.volume for one in reader.former_volumes(view)]
             refused = reader.refused(view)
     except (CatalogError, ValueError, TypeError):  # found above
         return VerifyReport(findings, dict(checked))
+    volumes += [(v, True) for v in former if storage.exists(f"{v.key}/zarr.json")]  # the others were pruned
     total = len(instances) + len(volumes)
     with progress("verify", total, unit="objects", show=show) as bar, _threads() as pool:
         findings += _check_originals(storage, instances, pool, bar, checked)
-        findings += _uncatalogued(storage, instances)
+        findings += _uncatalogued(catalog, storage, instances)
         findings += _check_quarantine(storage, refused, checked)
         findings += _unlisted(storage, refused)
-        for volume in volumes:
-            checked["volumes"] += 1
-            findings += check_volume(volume)
+        for volume, replaced in volumes:
+            checked["former volumes" if replaced else "volumes"] += 1
+            findings += check_volume(volume, replaced)
             bar.advance(1)
     return VerifyReport(findings, dict(checked))
 
@@ -185,12 +188,32 @@ def _check_original(storage: Storage, instance: Instance) -> str:
     return f"differs from its SHA-256{'' if same_size else ' and in size'}: bring it back from a copy"
 
 
-def _uncatalogued(storage: Storage, instances: Sequence[Instance]) -> Iterator[Finding]:
+def _uncatalogued(catalog: Catalog, storage: Storage, instances: Sequence[Instance]) -> Iterator[Finding]:
     known = {instance.key for instance in instances}
+    stores: dict[str, None] = {}
     for key in storage.list(layout.STUDIES):
         if layout.parse_original_key(key) and key not in known:
             message = "an original that the catalog does not list: `dicomlake rebuild` takes it in"
             yield Finding("warning", "uncatalogued", key, message)
+        if store := layout.store_of(key):
+            stores[store] = None
+    with catalog.read() as view:
+        listed = reader.store_keys(view)  # read last: a volume may have been entered meanwhile
+    for store in stores:
+        if store not in listed and _left_over(catalog, store):
+            message = "a volume store that the catalog does not list: `dicomlake volumes prune` deletes it"
+            yield Finding("warning", "uncatalogued", store, message)
+
+
+def _left_over(catalog: Catalog, store: str) -> bool:
+    """Whether no builder has just made a store that it is about to enter."""
+    if catalog.database.read_only:
+        return True
+    with catalog.database.building(store.rpartition("/")[0], wait=False) as alone:
+        if not alone:
+            return False
+        with catalog.read() as view:
+            return store not in reader.store_keys(view)
 
 
 def _check_quarantine(

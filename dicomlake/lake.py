@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import builtins
 import html
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dicomlake.catalog import reader, writer
+from dicomlake.catalog import reader
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror import Mirror
-from dicomlake.catalog.schema import SERIES_COLUMNS
-from dicomlake.errors import CatalogError, DicomlakeError, NotALake, StorageError, StorageFull, VolumeError
-from dicomlake.progress import progress
+from dicomlake.catalog.schema import SERIES_COLUMNS, VOLUME_COLUMNS
+from dicomlake.errors import CatalogError, NotALake, StorageFull
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 from dicomlake.settings import Settings
 from dicomlake.storage import layout
@@ -26,14 +25,17 @@ from dicomlake.tables import frame
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from distributed import Client
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
     from dicomlake.catalog.blocks import SeriesHeaders
-    from dicomlake.cohort import Cohort, Series
+    from dicomlake.cohort import Cohort
+    from dicomlake.dicom.walk import Readable
     from dicomlake.ingest.report import Report
     from dicomlake.ingest.sources import Source
     from dicomlake.integrity import VerifyReport
-    from dicomlake.volumes.plan import Plan
+    from dicomlake.series import Series
+    from dicomlake.volumes.prune import PruneReport
 
 Row = dict[str, Any]
 _ONE = {
@@ -45,7 +47,6 @@ _ONE = {
     "findings": "finding",
     "refused": "refused",
 }
-_VOLUME_FINDINGS = ("volume_failed",)
 
 
 def open(path: str | os.PathLike[str] | None = None, *, create: bool = False) -> Lake:
@@ -75,27 +76,20 @@ def rebuild(
     path: str | os.PathLike[str] | None = None, *, volumes_only: bool = False, progress: bool | None = None
 ) -> Report:
     """`Lake.rebuild` for a lake whose catalog cannot even be opened; what is damaged is set aside."""
+    from dicomlake.ingest.rebuild import set_aside
+
     root = _root(path)
     try:
         lake = open(root)
     except CatalogError:
         if volumes_only:
             raise
-        _set_aside(root)
+        set_aside(root)
         lake = Lake(
             root.resolve(), Settings.parse((root / layout.LAKE_TOML).read_text(encoding="utf-8")), fresh=True
         )
     with lake:
         return lake.rebuild(volumes_only=volumes_only, progress=progress)
-
-
-def _set_aside(root: Path) -> None:
-    """Keep a damaged catalog beside the fresh one."""
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    for suffix in ("", "-wal", "-shm"):
-        found = root / (layout.CATALOG + suffix)
-        if found.exists():
-            found.rename(root / f"{layout.CATALOG}.damaged-{stamp}{suffix}")
 
 
 def _make(root: Path, settings: Path) -> None:
@@ -176,69 +170,54 @@ class Lake:
         return report.with_volumes(built, time.perf_counter() - started)
 
     def build_volumes(
-        self, series: Iterable[SeriesKey] | None = None, *, progress: bool | None = None
+        self,
+        series: Iterable[SeriesKey | Series] | None = None,
+        *,
+        client: Client | None = None,
+        workers: int | None = None,
+        progress: bool | None = None,
+        rebuild: bool = False,
     ) -> list[Volume]:
-        """Make the volumes of these series, or of all that lack theirs; return what became of each."""
-        keys = self._without_volumes() if series is None else builtins.list(series)
-        return [volume for key in _shown(keys, "volumes", "series", progress) for volume in self._build(key)]
+        """Make the volumes of these series, or of all that lack theirs; return what became of each.
+
+        A volume whose store is still true keeps it; one that changed gets a new version, and the former
+        store can be opened until `prune`. One that cannot be built is a finding and stops no other.
+        series: keys, or what a query gave.
+        client: a Dask client whose workers build. Without one the active client of this process serves,
+            if its workers see the lake, else threads do.
+        workers: volumes built at once in this process, whatever client is active.
+        rebuild: also build what is still true.
+        """
+        from dicomlake.ingest.settle import read_original
+        from dicomlake.volumes.engine import Options, build_volumes
+
+        keys = (
+            self._without_volumes()
+            if series is None
+            else [one if isinstance(one, SeriesKey) else one.key for one in series]
+        )
+        options = Options(rebuild=rebuild, client=client, workers=workers, show=progress)
+        return build_volumes(
+            self._catalog, self._storage, keys, partial(read_original, self._storage), options
+        )
 
     def _without_volumes(self) -> list[SeriesKey]:
         with self._catalog.read() as view:
             return reader.series_without_volumes(view)
 
-    def _build(self, key: SeriesKey) -> list[Volume]:
-        """Plan, build and record the volumes of one series, alone: a slower builder must not publish last."""
-        with self._catalog.database.building():
-            return self._build_alone(key)
+    def prune(
+        self, *, keep: int = 0, older_than_days: float | None = None, dry_run: bool = False
+    ) -> PruneReport:
+        """Delete the stores of former versions of volumes, and those that a crash left.
 
-    def _build_alone(self, key: SeriesKey) -> list[Volume]:
-        from dicomlake.volumes.plan import plan
+        keep: so many of the newest former versions of each volume stay.
+        older_than_days: only versions replaced longer ago. dry_run: only tell.
+        """
+        from dicomlake.volumes.prune import prune
 
-        with self._catalog.read() as view:
-            series_id = reader.series_id(view, key)
-            if series_id is None:
-                return []
-            plans = plan(key, reader.headers_of(view, series_id))
-            instances = {i.sop_instance_uid: i for i in reader.instances_of(view, key)}
-            former = reader.volumes_of(view, key)
-        if not plans and not former:
-            return []
-        if former:  # what they describe is about to be replaced
-            with self._catalog.change("volumes") as (connection, v):
-                writer.set_volumes(connection, v, key, [])
-        findings: list[Finding] = []
-        volumes = [
-            self._build_one(one, instances, findings) if one.buildable else one.volume for one in plans
-        ]
-        with self._catalog.change("volumes") as (connection, v):
-            if reader.series_id(connection, key) != series_id:
-                return []  # new instances came meanwhile: whoever settled them builds again
-            writer.close_findings(connection, v, key.series_uid, _VOLUME_FINDINGS)
-            writer.set_volumes(connection, v, key, volumes)
-            writer.add_findings(connection, v, findings)
-        kept = {volume.key for volume in volumes}
-        for volume in former:
-            if volume.key is not None and volume.key not in kept:
-                self._storage.delete_tree(volume.key)
-        return volumes
-
-    def _build_one(self, one: Plan, instances: dict[str, Instance], findings: list[Finding]) -> Volume:
-        """The built volume; when it cannot be built, its record says why and a finding is added."""
-        from dataclasses import replace
-
-        from dicomlake.volumes.build import build
-
-        try:
-            return build(self._storage, one, instances)
-        except StorageFull:
-            raise
-        except (DicomlakeError, MemoryError) as failure:
-            error = (
-                failure if isinstance(failure, DicomlakeError) else VolumeError("it does not fit into memory")
-            )
-            message = f"volume {one.volume.number} was not built: {error}"
-            findings.append(Finding("error", "volume_failed", one.volume.series_uid, message))
-            return replace(one.volume, reason=str(error))
+        return prune(
+            self._catalog, self._storage, keep=keep, older_than_days=older_than_days, dry_run=dry_run
+        )
 
     def _settle_leftovers(self) -> None:
         """Make visible what a writer acknowledged before it ended."""
@@ -295,8 +274,13 @@ class Lake:
         return frame(self.rows("patients"))
 
     def rows(self, level: str) -> list[Row]:
-        """The same as plain rows; level is patients, studies or series."""
-        read = {"patients": reader.patients, "studies": reader.studies, "series": reader.series_rows}
+        """The same as plain rows; level is patients, studies, series or volumes."""
+        read = {
+            "patients": reader.patients,
+            "studies": reader.studies,
+            "series": reader.series_rows,
+            "volumes": reader.volume_rows,
+        }
         with self._catalog.read() as view:
             rows = read[level](view)
         hidden = ("id", "v_from", "v_to", "digest")
@@ -306,6 +290,21 @@ class Lake:
         """A record for each volume, built or not, with its verdict."""
         with self._catalog.read() as view:
             return reader.volumes_of(view)
+
+    def volume_table(self) -> pd.DataFrame:
+        """One row a volume, the catalog's columns: verdict, tilt_degrees, gaps, extra_dims, split_by …"""
+        return frame(self.rows("volumes"), VOLUME_COLUMNS)
+
+    def volume_versions(self, key: SeriesKey) -> list[Volume]:
+        """The former volumes of a series whose stores are still there, by number, the newest first.
+
+        `open_volume` opens them as what they were.
+        """
+        from dicomlake.volumes.prune import present
+
+        with self._catalog.read() as view:
+            former = reader.former_volumes(view, key)
+        return [one.volume for one in present(self._storage, former)]
 
     def findings(self) -> list[Finding]:
         """What is known to be wrong with objects of the lake."""
@@ -329,10 +328,21 @@ class Lake:
 
     def find(self, uid: str) -> list[Series]:
         """The series that a series, study or SOP instance UID names; a unique beginning of one is enough."""
-        from dicomlake.cohort import Series
+        from dicomlake.series import Series
 
         with self._catalog.read() as view:
             return [Series(self, series_id) for series_id in reader.series_ids_with(view, uid)]
+
+    def open(self, uid: str, **how: Any) -> Any:
+        """What a SOPInstanceUID or SeriesInstanceUID opens as, whatever it is.
+
+        Image series as `Series.open(**how)`; segmentations, structure sets, plans, reports, presentation
+        states, waveforms, documents, videos and slides as the objects that they are.
+        Raises VolumeError when the lake holds no such object, or several series of that UID.
+        """
+        from dicomlake.opening import open_uid
+
+        return open_uid(self, uid, how)
 
     # ---- what a Series needs ------------------------------------------------------------------------
 
@@ -372,11 +382,22 @@ class Lake:
 
         return open_volume(volume, self._store(volume), chunks=chunks, level=level)
 
+    def open_objects(self, key: SeriesKey) -> Any:
+        """What is in a series that holds no stack of frames; None when it holds nothing to open."""
+        from dicomlake.opening import open_series
+
+        return open_series(self, key)
+
+    def readable(self, instance: Instance) -> Readable:
+        """An original as something to read by range."""
+        from dicomlake.ingest.settle import Original
+
+        return Original(self._storage, instance)
+
     def _store(self, volume: Volume) -> Path:
-        store = self._storage.local_path(volume.key) if volume.key is not None else None
-        if store is None:
-            raise VolumeError(f"volume {volume.number} of {volume.series_uid} is not built: {volume.reason}")
-        return store
+        from dicomlake.volumes.proof import local_store
+
+        return local_store(volume, self._storage)
 
     def original(self, instance: Instance) -> bytes:
         """The bytes of an object, as they came."""
@@ -390,75 +411,37 @@ class Lake:
         deep: also decode every original again and compare it with its slice of the volume.
         """
         from dicomlake.integrity import verify
+        from dicomlake.volumes.proof import check_volume
 
-        def check(volume: Volume) -> list[Finding]:
-            return self._check_volume(volume, deep)
+        def check(volume: Volume, former: bool) -> list[Finding]:
+            def instances() -> dict[str, Instance]:
+                with self._catalog.read() as view:
+                    return {i.sop_instance_uid: i for i in reader.instances_of(view, volume.series)}
+
+            originals = instances if deep and not former else None
+            return check_volume(volume, self._storage, originals, former=former)
 
         return verify(self._catalog, self._storage, check, show=progress)
-
-    def _check_volume(self, volume: Volume, deep: bool) -> list[Finding]:
-        from dicomlake.volumes import check
-
-        scope = str(volume.key)
-        remedy = "`dicomlake rebuild --volumes` makes it again"
-        try:
-            store = self._store(volume)
-            if check.store_sha256(store) != volume.store_sha256:
-                message = f"{_damage(store)} differ from what was built: {remedy}"
-                return [Finding("error", "volume_damaged", scope, message)]
-            if deep:
-                with self._catalog.read() as view:
-                    instances = {i.sop_instance_uid: i for i in reader.instances_of(view, volume.series)}
-                wrong = check.differing_frames(store, self._storage, instances)
-                if wrong:
-                    message = f"slices {wrong[:8]} differ from their originals: {remedy}"
-                    return [Finding("error", "volume_differs", scope, message)]
-        except (VolumeError, StorageError) as error:
-            return [Finding("error", "volume_damaged", scope, f"{error}")]
-        return []
 
     def rebuild(self, *, volumes_only: bool = False, progress: bool | None = None) -> Report:
         """Make the catalog, the mirror and the volumes again, from the originals alone.
 
+        Volumes become new versions; former ones that are whole stay until `prune` if the catalog is kept.
         volumes_only: keep the catalog. Returns a report of the originals and the volumes.
         """
+        from dicomlake.ingest.rebuild import rebuild_catalog
         from dicomlake.ingest.report import Report
 
         started = time.perf_counter()
         originals = 0
         if not volumes_only:
             with self._catalog.database.alone(wait=True):  # what is taken in meanwhile would not be listed
-                originals = self._rebuild_catalog(progress)
+                originals = rebuild_catalog(self._catalog, self._storage, self.path, show=progress)
         with self._catalog.read() as view:
             rows = reader.series_rows(view)
         keys = [SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for row in rows]
-        volumes = self.build_volumes(keys, progress=progress)
+        volumes = self.build_volumes(keys, progress=progress, rebuild=True)
         return Report.rebuilt(originals, keys, volumes, time.perf_counter() - started)
-
-    def _rebuild_catalog(self, show: bool | None) -> int:
-        from dicomlake.ingest.restore import restore
-
-        fresh_path = self.path / f".{layout.CATALOG}.rebuilt"
-        for suffix in ("", "-wal", "-shm"):
-            fresh_path.with_name(fresh_path.name + suffix).unlink(missing_ok=True)
-        before = self._known_hashes()
-        fresh = Catalog.open(fresh_path)
-        try:
-            originals, _troubles = restore(fresh, self._storage, show=show)
-            _note_damage(fresh, before)
-        finally:
-            fresh.close()
-        self._catalog.database.replace_with(fresh_path)
-        fresh_path.with_suffix(".lock").unlink(missing_ok=True)
-        return originals
-
-    def _known_hashes(self) -> dict[str, str]:
-        """Key and SHA-256 of every original in the catalog, as far as it can be read."""
-        try:
-            with self._catalog.read() as view:
-                return {instance.key: instance.sha256 for instance in reader.all_instances(view)}
-        except CatalogError:
-            return {}
 
     def doctor(self) -> list[tuple[str, str, str]]:
         """What this installation and this lake rest on: (name, state, remark), state ok, warn or bad."""
@@ -477,42 +460,3 @@ class Lake:
         heads = "".join(f"<th>{name}</th>" for name in self.counts())
         title = f"<strong>Lake</strong> <code>{html.escape(str(self.path))}</code>"
         return f"<div>{title}<table><tr>{heads}</tr><tr>{cells}</tr></table></div>"
-
-
-def _damage(store: Path) -> str:
-    """What of a volume store differs from what was built."""
-    from dicomlake.volumes.check import damaged_frames
-
-    try:
-        damaged = damaged_frames(store)
-    except Exception:  # damaged metadata fails in as many ways as there are
-        damaged = []
-    return f"slices {damaged[:8]}" if damaged else "metadata or a copy for quick looks"
-
-
-def _note_damage(fresh: Catalog, before: dict[str, str]) -> None:
-    """Keep in mind which originals are not what they were: a rebuilt catalog takes their hashes anew."""
-    with fresh.read() as view:
-        now = {instance.key: instance.sha256 for instance in reader.all_instances(view)}
-    findings = [
-        Finding(
-            "error",
-            "original_damaged",
-            key,
-            "differed from its SHA-256 at a rebuild: bring it back from a copy",
-        )
-        if key in now
-        else Finding("error", "original_missing", key, "was gone at a rebuild: bring it back from a copy")
-        for key, sha256 in before.items()
-        if now.get(key) != sha256
-    ]
-    if findings:
-        with fresh.change("rebuild") as (connection, v):
-            writer.add_findings(connection, v, findings)
-
-
-def _shown(keys: Sequence[SeriesKey], title: str, unit: str, show: bool | None) -> Iterator[SeriesKey]:
-    with progress(title, len(keys), unit=unit, show=show) as bar:
-        for key in keys:
-            yield key
-            bar.advance(1)

@@ -43,13 +43,16 @@ class Volume:
 
     number: 0, 1, … within the series.
     verdict: regular, sheared, missing_slices, irregular, plane_set, none, unproven.
-    reason: one sentence for a verdict that keeps the volume from being built; empty otherwise.
+    reason: the verdict in one sentence; for a volume that could not be built, why.
     dims, shape: axis names and lengths, slowest first; (z, y, x) for a scalar volume.
     dtype: of the stored values, in numpy's notation.
     affine_lps: 4x4 rows, voxel index (z, y, x) to patient position in mm, LPS; None without geometry.
     spacing_mm: distance between voxel centres along z, y, x; None without geometry.
     key: of the Zarr store; None while it is not built.
     store_sha256: over the names and bytes of all files of the store.
+    version: 1, 2, …: how many stores this number of the series has had; a store is never changed.
+    plan_digest: over what the store was made from (`volumes.versions.plan_digest`); None in rows of
+        before versions.
     info: further facts for the opener (units, rescale, tilt, gaps, frames …), JSON types only.
     """
 
@@ -65,6 +68,8 @@ class Volume:
     key: str | None = None
     store_sha256: str | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+    plan_digest: str | None = None
 
     @property
     def series_uid(self) -> str:

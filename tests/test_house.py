@@ -29,12 +29,15 @@ LAYERS = {
     "catalog": 2,
     "ingest": 3,
     "volumes": 3,
+    "objects": 3,
     "integrity": 3,
     "doctor": 3,
-    "cohort": 4,
-    "lake": 5,
-    "cli": 6,
-    "__main__": 7,
+    "series": 4,
+    "opening": 5,
+    "cohort": 5,
+    "lake": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 HEAVY = {"xarray", "dask", "pandas", "pynetdicom", "SimpleITK", "zarr", "pydicom", "matplotlib"}
 CONDA = {"dask[array]": "dask-core", "duckdb": "python-duckdb", "matplotlib": "matplotlib-base"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from dicomlake.errors import CatalogError, DicomlakeError, StorageFull
 SAFE_SQLITE = (3, 51, 3)
 _CHECKPOINT_BYTES = 8 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_READ_ONLY = "the lake is opened read-only: open it from a folder that can be written"
 _BUSY_S = 120  # a reader may wait this long for a schema change; writers wait for the lock instead
 
 
@@ -107,7 +109,7 @@ class Database:
     def _flock(self, suffix: str, how: int) -> Iterator[bool]:
         """Hold a lock file beside the catalog; False when it is taken and `how` says not to wait."""
         if self.read_only:
-            raise CatalogError("the lake is opened read-only: open it from a folder that can be written")
+            raise CatalogError(_READ_ONLY)
         if self.path is None:
             yield True
             return
@@ -145,10 +147,25 @@ class Database:
             _sync_folder(target.parent)
 
     @contextmanager
-    def building(self) -> Iterator[None]:
-        """One builder of volumes at a time, across processes."""
-        with self._flock(".building", fcntl.LOCK_EX):
-            yield
+    def building(self, series: str, *, wait: bool = True) -> Iterator[bool]:
+        """Whether this is the one builder of a series' volumes, across threads and processes.
+
+        wait: until it is so. The lock file, named by a hash, is gone afterwards.
+        """
+        if self.read_only:
+            raise CatalogError(_READ_ONLY)
+        if self.path is None:
+            yield True
+            return
+        name = hashlib.blake2b(series.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        path = self.path.with_suffix(f".building-{name}")
+        lock = _taken(path, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                path.unlink(missing_ok=True)
+                os.close(lock)
 
     def reconnect(self) -> None:
         """Forget the connections and the pages they hold in memory."""
@@ -197,6 +214,24 @@ def _opened(path: Path) -> int:
     except OSError as error:
         kind = StorageFull if error.errno in _FULL else CatalogError
         raise kind(f"the catalog cannot be locked ({error.strerror}): make {path.name} writable") from error
+
+
+def _taken(path: Path, how: int) -> int | None:
+    """A descriptor that holds a lock file which its holders remove; None where it is taken by another."""
+    while True:
+        lock = _opened(path)
+        try:
+            fcntl.flock(lock, how)
+            status = os.fstat(lock)
+            if _identity(path) == (status.st_dev, status.st_ino):
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # its last holder removed the file while it was waited for
 
 
 def _required(path: Path | None) -> Path:

@@ -258,16 +258,14 @@ _TYPES = {
         "instances": "BIGINT",
     },
 }
-_VOLUME_TYPES = {
-    "SeriesInstanceUID": "VARCHAR",
-    "StudyInstanceUID": "VARCHAR",
-    "number": "BIGINT",
-    "verdict": "VARCHAR",
-    "reason": "VARCHAR",
-    "shape": "VARCHAR",
-    "dtype": "VARCHAR",
-    "key": "VARCHAR",
-}
+
+
+def _volume_types() -> dict[str, str]:
+    sql = {"INTEGER": "BIGINT", "FLOAT": "DOUBLE"}
+    return {name: sql.get(str(schema.volume.c[name].type), "VARCHAR") for name in schema.VOLUME_COLUMNS}
+
+
+_VOLUME_TYPES = _volume_types()
 
 
 def _without_nul(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, and_, exists, func, or_, select
 
@@ -162,6 +162,52 @@ def volumes_of(connection: Connection, key: SeriesKey | None = None) -> list[Vol
     return [_volume(row) for row in connection.execute(query).mappings()]
 
 
+class Former(NamedTuple):
+    """A volume that was replaced, and when; closed_at in ISO 8601, UTC."""
+
+    volume: Volume
+    closed_at: str
+
+
+def former_volumes(connection: Connection, key: SeriesKey | None = None) -> list[Former]:
+    """The volumes that were built once and replaced, of a series or of all: by number, the newest first.
+
+    Each store is listed once, and none that a volume of today has. It may be gone: `prune` deletes stores
+    and leaves the rows.
+    """
+    table, closing = schema.volume, schema.change
+    live = select(table.c.key).where(table.c.v_to.is_(None), table.c.key.is_not(None))
+    query = (
+        select(table, closing.c.at.label("closed_at"))
+        .join(closing, closing.c.v == table.c.v_to)
+        .where(table.c.key.is_not(None), table.c.key.not_in(live))
+        .order_by(table.c.SeriesInstanceUID, table.c.number, table.c.version.desc(), table.c.v_to.desc())
+    )
+    if key is not None:
+        query = query.where(of_series(table, key))
+    found: dict[str, Former] = {}
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["key"], Former(_volume(row), row["closed_at"]))
+    return list(found.values())
+
+
+def store_keys(connection: Connection, key: SeriesKey | None = None) -> set[str]:
+    """The keys of all stores that volumes of a series, or of all, have or had."""
+    table = schema.volume
+    query = select(table.c.key).where(table.c.key.is_not(None)).distinct()
+    if key is not None:
+        query = query.where(of_series(table, key))
+    return {str(store) for (store,) in connection.execute(query)}
+
+
+def volume_rows(connection: Connection) -> list[dict[str, Any]]:
+    """The current rows of volumes, in the order of `volumes_of`."""
+    table = schema.volume
+    query = current(table).order_by(table.c.SeriesInstanceUID, table.c.number)
+    columns = (table.c[name] for name in schema.VOLUME_COLUMNS)
+    return [dict(row) for row in connection.execute(query.with_only_columns(*columns)).mappings()]
+
+
 def studies(connection: Connection) -> list[dict[str, Any]]:
     """One row a study, with counts of its series and instances and its modalities."""
     table, of = schema.study, schema.series
@@ -276,4 +322,6 @@ def _volume(row: RowMapping) -> Volume:
         key=row["key"],
         store_sha256=row["store_sha256"],
         info=json.loads(row["info"]),
+        version=row["version"],
+        plan_digest=row["plan_digest"],
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -32,6 +32,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.schema import CreateColumn
 
 from dicomlake.errors import SchemaTooNew
 from dicomlake.records import SeriesKey
@@ -184,6 +185,18 @@ volume = Table(
     Column("store_sha256", String(64)),
     Column("info", String, nullable=False),
     *_versioned(),
+    # what follows is of schema 2; the columns from tilt_degrees on repeat what `info` and `dims` say
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("plan_digest", String(32)),
+    Column("tilt_degrees", Float),
+    Column("gaps", String),  # JSON [[after, position_mm, missing, …], …]
+    Column("duplicates", Integer),
+    Column("extra_dims", String),  # such as "echo,time"
+    Column("split_by", String),
+    Column("partial", Integer),
+    Column("slices", Integer),
+    Column("units", String),
+    Column("Modality", String),
 )
 
 finding = Table(
@@ -222,7 +235,9 @@ def of_series(table: Table, key: SeriesKey) -> ColumnElement[bool]:
     return and_(table.c.SeriesInstanceUID == key.series_uid, table.c.StudyInstanceUID == key.study_uid)
 
 
-SERIES_COLUMNS = tuple(c.name for c in series.c if c.name not in ("id", "v_from", "v_to", "digest"))
+_BOOKKEEPING = ("id", "v_from", "v_to", "digest")
+SERIES_COLUMNS = tuple(c.name for c in series.c if c.name not in _BOOKKEEPING)
+VOLUME_COLUMNS = tuple(c.name for c in volume.c if c.name not in (*_BOOKKEEPING, "info"))
 _NOT_DIGESTED = frozenset({"id", "digest", "settled"})
 
 
@@ -242,8 +257,46 @@ def _create_all(connection: Connection) -> None:
     connection.execute(insert(info).values(name="identity", value=secrets.token_hex(16)))
 
 
+def volume_facts(dims: Sequence[str], shape: Sequence[int], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a volume that repeat, for queries, what its record says elsewhere."""
+    sizes = dict(zip(dims, shape, strict=True))
+    tilt = info.get("tilt_degrees")
+    extra = [dim for dim in dims if dim not in ("z", "frame", "y", "x", "rgb")]
+    gaps, split_by = info.get("gaps"), info.get("split_by")
+    return {
+        "tilt_degrees": None if tilt is None else float(tilt),
+        "gaps": json.dumps(gaps) if gaps else None,
+        "duplicates": len(info.get("duplicates") or ()),
+        "extra_dims": ",".join(extra) or None,
+        "split_by": ",".join(split_by) if isinstance(split_by, list | tuple) else split_by,
+        "partial": int(bool(info.get("partial"))),
+        "slices": sizes.get("z", sizes.get("frame")),
+        "units": info.get("units"),
+        "Modality": info.get("modality"),
+    }
+
+
+def _add_versions_of_volumes(connection: Connection) -> None:
+    """Schema 2: versions of volumes, and what was found about them as columns."""
+    present = {column["name"] for column in inspect(connection).get_columns("volume")}
+    if "version" in present:  # a new catalog: the tables were made as they are today
+        return
+    known = [column for column in volume.c if column.name in present]
+    old = [dict(row) for row in connection.execute(select(*known)).mappings()]
+    for column in volume.c:
+        if column.name not in present:
+            spelled = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE volume ADD COLUMN {spelled}")
+    for row in old:
+        facts = volume_facts(json.loads(row["dims"]), json.loads(row["shape"]), json.loads(row["info"]))
+        new = row | {"version": 1, "plan_digest": None} | facts
+        if row_digest(row) == row["digest"]:  # else it was damaged, and must stay so
+            new["digest"] = row_digest(new)
+        connection.execute(update(volume).where(volume.c.id == row["id"]).values(new))
+
+
 Migration = Callable[[Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (_create_all,)
+MIGRATIONS: tuple[Migration, ...] = (_create_all, _add_versions_of_volumes)
 
 
 def version(connection: Connection) -> int:

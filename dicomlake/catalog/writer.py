@@ -189,6 +189,9 @@ def _volume_row(volume: Volume) -> Row:
         "key": volume.key,
         "store_sha256": volume.store_sha256,
         "info": json.dumps(volume.info, sort_keys=True),
+        "version": volume.version,
+        "plan_digest": volume.plan_digest,
+        **schema.volume_facts(volume.dims, volume.shape, volume.info),
     }
 
 

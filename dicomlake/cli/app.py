@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dicomlake.cli import demo, doctor, ingest, init, ls, query, rebuild, show, sql, verify
+from dicomlake.cli import demo, doctor, ingest, init, ls, query, rebuild, show, sql, verify, volumes
 
 app = typer.Typer(
     name="dicomlake",
@@ -38,3 +38,4 @@ def common(
 
 for _verb in (init, ingest, ls, query, sql, show, verify, rebuild, doctor, demo):
     app.command(_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)
+app.add_typer(volumes.group, name="volumes")

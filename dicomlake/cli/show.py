@@ -10,7 +10,7 @@ import typer
 from dicomlake.cli.common import JsonOption, LakeOption, examples, open_lake, print_json, print_table, shown
 
 if TYPE_CHECKING:
-    from dicomlake.cohort import Series
+    from dicomlake.series import Series
 
 EXAMPLES = examples("dicomlake show 1.2.840.1 --lake my-lake", "dicomlake show 1.2.840.1.5 --header")
 _FEW = 5

@@ -31,7 +31,9 @@ def frame_bits(form: PixelFormat) -> int:
     return bits
 
 
-def cells_of(data: bytes, offset: int, first_bit: int, form: PixelFormat, big_endian: bool) -> Pixels:
+def cells_of(
+    data: bytes | memoryview, offset: int, first_bit: int, form: PixelFormat, big_endian: bool
+) -> Pixels:
     """The pixel cells of a frame as allocated, flat, in the order of the file."""
     if form.bits_allocated == 1:  # bit 0 first; frames need not begin at a byte (PS3.5 8.1.1)
         count = form.rows * form.columns * form.samples

@@ -3,19 +3,32 @@
 All are imagecodecs functions that release the GIL, so threads scale. A decoder's answer is believed
 only after checks it does not make itself: the stream ends where it should, its size, components and
 precision agree with the header, the colour transform is known and not assumed.
+
+What stays refused, and why: video is not decoded here; arithmetic coding and hierarchical JPEG (retired),
+multi-component JPEG 2000 (part 2) and lossy JPEG XL have no second decoder to be proven by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from struct import Struct, unpack_from
+from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
 
 from dicomlake.dicom import standard
 from dicomlake.dicom.cells import Pixels, cells_of, extracted, frame_bits, inflated, stored_values, to_rgb
+from dicomlake.dicom.codestreams import (
+    Jpeg2000Start,
+    JpegStart,
+    Start,
+    jpeg_2000_start,
+    jpeg_ls_start,
+    jpeg_start,
+    jpeg_xl_boxes,
+    jpeg_xl_start,
+)
 from dicomlake.dicom.frames import PixelFormat
 from dicomlake.errors import BrokenObject, UnsupportedPixels
 
@@ -23,7 +36,10 @@ _ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = "1.2.840.10008.1.2.4."
+# MPEG2, H.264 and HEVC, their fragmentable forms, SMPTE ST 2110
+_VIDEO = (*(f"{_JPEG}10{digit}" for digit in range(9)), "1.2.840.10008.1.2.7.")
 _END_OF_IMAGE = b"\xff\xd9"  # EOI of JPEG and JPEG-LS, EOC of JPEG 2000
+MAX_SAMPLES = 1 << 30  # of one compressed frame: a few bytes must not ask for all memory
 _FILLER = b"\x55" * 64  # entropy coded bits that no complete image still needs
 _RLE_HEADER = Struct("<16L")
 
@@ -40,9 +56,11 @@ def decoder(transfer_syntax: str) -> Decoder:
     """The decoder for a transfer syntax; which ones, and why: measured equal to another and fast."""
     found = _decoders().get(transfer_syntax)
     if found is None:
+        video = transfer_syntax.startswith(_VIDEO)
         raise UnsupportedPixels(
-            f"no trusted decoder for {standard.uid_name(transfer_syntax)}: convert the object to an"
-            " uncompressed transfer syntax and ingest it again",
+            f"no trusted decoder for {standard.uid_name(transfer_syntax)}:"
+            + (" it is video, which opens as bytes for a player; for pixels," if video else "")
+            + " convert the object to an uncompressed transfer syntax and ingest it again",
             transfer_syntax=transfer_syntax,
         )
     return found
@@ -53,6 +71,7 @@ def _decoders() -> dict[str, Decoder]:
     jpeg_ls = Decoder("imagecodecs jpegls (CharLS)", _decode_jpeg_ls)
     # OpenJPEG for HTJ2K too: the twice as fast OpenJPH wraps overshoot of lossy images around.
     jpeg_2000 = Decoder("imagecodecs jpeg2k (OpenJPEG)", _decode_jpeg_2000)
+    jpeg_xl = Decoder("imagecodecs jpegxl (libjxl)", _decode_jpeg_xl)
     return {
         _ENCAPSULATED_UNCOMPRESSED: Decoder("numpy", _decode_uncompressed),
         _DEFLATED_FRAMES: Decoder("zlib", _decode_deflated),
@@ -61,11 +80,14 @@ def _decoders() -> dict[str, Decoder]:
         **{_JPEG + tail: jpeg for tail in ("50", "51", "53", "55", "57", "70")},
         **{_JPEG + tail: jpeg_ls for tail in ("80", "81")},
         **{_JPEG + tail: jpeg_2000 for tail in ("90", "91", "201", "202", "203")},
+        # lossless, JPEG recompression, any
+        **{_JPEG + tail: jpeg_xl for tail in ("110", "111", "112")},
     }
 
 
 def _is_lossy(transfer_syntax: str) -> bool:
-    return transfer_syntax.removeprefix(_JPEG) in ("50", "51", "53", "55", "81", "91", "203")
+    tails = ("50", "51", "53", "55", "81", "91", "203", "111", "112")
+    return transfer_syntax.removeprefix(_JPEG) in tails
 
 
 def _decode_uncompressed(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pixels:
@@ -85,6 +107,12 @@ def _decode_rle(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pixels
     Segments are decoded one by one and each must have its full length; decoders that take the whole
     frame fill what is missing with what follows.
     """
+    if form.kind != "integer":
+        raise UnsupportedPixels(
+            "floating point pixels in RLE are not defined: convert the object to an uncompressed transfer"
+            " syntax and ingest it again",
+            transfer_syntax=transfer_syntax,
+        )
     if len(frame) < 64:
         raise BrokenObject("an RLE frame is cut off inside its header")
     count, *offsets = _RLE_HEADER.unpack_from(frame)
@@ -119,8 +147,8 @@ def _decode_jpeg(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pixel
     """JPEG (ISO 10918-1): baseline, extended, progressive and lossless, 8 to 16 bits."""
     import imagecodecs
 
-    start = _jpeg_start(frame)
-    _check_components(start.components, form, transfer_syntax)
+    start = jpeg_start(frame)
+    _check_start(start, form, transfer_syntax)
     source = target = "GRAYSCALE"
     if form.samples == 3:
         source = _jpeg_colour(start, form, transfer_syntax)
@@ -140,7 +168,7 @@ def _decode_jpeg(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pixel
 
 
 def _without_end(
-    decode: Callable[[bytes], Pixels], frame: bytes, start: _JpegStart, transfer_syntax: str
+    decode: Callable[[bytes], Pixels], frame: bytes, start: JpegStart, transfer_syntax: str
 ) -> Pixels:
     """An image without an end marker, as some angiography writers leave it.
 
@@ -157,69 +185,7 @@ def _without_end(
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class _JpegStart:
-    """What a JPEG stream says before its first scan.
-
-    precision: bits per sample. component_ids: as numbers. subsampled: chroma at a lower resolution.
-    adobe: the transform of an APP14 marker, None without one. jfif: an APP0 JFIF marker is there.
-    """
-
-    precision: int
-    component_ids: tuple[int, ...]
-    subsampled: bool
-    lossless: bool
-    progressive: bool
-    restarts: bool
-    adobe: int | None
-    jfif: bool
-
-    @property
-    def components(self) -> int:
-        """How many."""
-        return len(self.component_ids)
-
-
-def _jpeg_start(frame: bytes) -> _JpegStart:
-    """The marker segments up to the first scan (ISO 10918-1 annex B)."""
-    if frame[:2] != b"\xff\xd8":
-        raise BrokenObject("a compressed frame does not begin as JPEG")
-    adobe: int | None = None
-    jfif = restarts = False
-    sof, found = b"", 0
-    p = 2
-    while p + 4 <= len(frame) and frame[p] == 0xFF and frame[p + 1] != 0xDA:
-        marker = frame[p + 1]
-        if marker == 0xFF:  # fill byte
-            p += 1
-            continue
-        length = int.from_bytes(frame[p + 2 : p + 4], "big")
-        segment = frame[p + 4 : p + 2 + length]
-        if marker == 0xE0 and segment[:4] == b"JFIF":
-            jfif = True
-        elif marker == 0xEE and segment[:5] == b"Adobe" and len(segment) >= 12:
-            adobe = segment[11]
-        elif marker == 0xDD and any(segment):
-            restarts = True
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            sof, found = segment, marker
-        p += 2 + max(length, 2)
-    if len(sof) < 6 or len(sof) < 6 + 3 * sof[5]:
-        raise BrokenObject("a compressed frame is cut off before its pixels")
-    parts = [sof[6 + 3 * i : 9 + 3 * i] for i in range(sof[5])]
-    return _JpegStart(
-        precision=sof[0],
-        component_ids=tuple(part[0] for part in parts),
-        subsampled=len({part[1] for part in parts}) > 1,
-        lossless=found == 0xC3,
-        progressive=found == 0xC2,
-        restarts=restarts,
-        adobe=adobe,
-        jfif=jfif,
-    )
-
-
-def _jpeg_colour(start: _JpegStart, form: PixelFormat, transfer_syntax: str) -> str:
+def _jpeg_colour(start: JpegStart, form: PixelFormat, transfer_syntax: str) -> str:
     """The colour space of the coded components, YCBCR or RGB; refused when the witnesses disagree.
 
     The stream's own markers outrank PhotometricInterpretation, which converters forget to change: an
@@ -251,13 +217,10 @@ def _decode_jpeg_ls(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pi
 
     if not _ends(frame):
         raise BrokenObject("a compressed frame is cut off: its end marker is missing")
-    start = frame.find(b"\xff\xf7")  # SOF55
-    if frame[:2] != b"\xff\xd8" or start < 0 or len(frame) < start + 10:
-        raise BrokenObject("a compressed frame does not begin as JPEG-LS")
-    precision, components = frame[start + 4], frame[start + 9]
-    _check_components(components, form, transfer_syntax)
+    start = jpeg_ls_start(frame)
+    _check_start(start, form, transfer_syntax)
     values = _guarded(lambda stream: np.asarray(imagecodecs.jpegls_decode(stream)), frame, transfer_syntax)
-    values = _settled(np.ascontiguousarray(values), form, precision, None, transfer_syntax)
+    values = _settled(np.ascontiguousarray(values), form, start.precision, None, transfer_syntax)
     return to_rgb(values, form, transfer_syntax) if form.samples == 3 else values
 
 
@@ -267,26 +230,63 @@ def _decode_jpeg_2000(frame: bytes, form: PixelFormat, transfer_syntax: str) -> 
 
     if not _ends(frame):
         raise BrokenObject("a compressed frame is cut off: its end marker is missing")
-    begin = frame.find(b"\xff\x4f\xff\x51")  # SOC, SIZ
-    default = frame.find(b"\xff\x52", begin)  # COD
-    if begin < 0 or default < 0 or len(frame) < max(begin + 43, default + 9):
-        raise BrokenObject("a compressed frame does not begin as JPEG 2000")
-    components, depth = unpack_from(">HB", frame, begin + 40)
-    _check_components(components, form, transfer_syntax)
-    transformed = frame[default + 8] == 1  # multiple component transform: undone by the decoder
+    start = jpeg_2000_start(frame)
+    _check_start(start, form, transfer_syntax)
+    _check_jpeg_2000_depth(start, transfer_syntax)
     if form.samples == 3:
-        expected = {"YBR_RCT": True, "YBR_ICT": True, "YBR_FULL": False, "RGB": transformed}
-        if expected.get(form.photometric) != transformed:
+        expected = {"YBR_RCT": True, "YBR_ICT": True, "YBR_FULL": False, "RGB": start.transformed}
+        if expected.get(form.photometric) != start.transformed:
             raise UnsupportedPixels(
                 f"PhotometricInterpretation {form.photometric} contradicts the component transform of the"
                 " JPEG 2000 stream: its colours cannot be told; correct the attribute and ingest it again",
                 transfer_syntax=transfer_syntax,
             )
     values = _guarded(
-        lambda stream: np.asarray(imagecodecs.jpeg2k_decode(stream)), frame[begin:], transfer_syntax
+        lambda stream: np.asarray(imagecodecs.jpeg2k_decode(stream)), frame[start.begin :], transfer_syntax
     )
-    values = _settled(values, form, (depth & 0x7F) + 1, bool(depth & 0x80), transfer_syntax)
+    values = _settled(values, form, start.precision, start.signed, transfer_syntax)
     return to_rgb(values, form, transfer_syntax) if form.photometric == "YBR_FULL" else values
+
+
+def _check_jpeg_2000_depth(start: Jpeg2000Start, transfer_syntax: str) -> None:
+    """OpenJPEG returns wrong numbers above 24 bits without a word, measured; HTJ2K ends at 16 there."""
+    lossless = transfer_syntax == _JPEG + "90"
+    if not start.uniform or start.precision > (24 if lossless else 16):
+        raise UnsupportedPixels(
+            f"no trusted decoder for a JPEG 2000 stream of {start.precision} bits"
+            f"{'' if start.uniform else ' with components of different kinds'}: convert the object to an"
+            " uncompressed transfer syntax and ingest it again",
+            transfer_syntax=transfer_syntax,
+        )
+
+
+def _decode_jpeg_xl(frame: bytes, form: PixelFormat, transfer_syntax: str) -> Pixels:
+    """JPEG XL (ISO 18181) where its result is exact: lossless, or a JPEG stream that is given back whole.
+
+    A recompressed JPEG is restored bit by bit and takes the way of JPEG. Other lossy streams leave
+    rounding to the decoder, and all decoders at hand are one: refused.
+    """
+    import imagecodecs
+
+    boxes = jpeg_xl_boxes(frame)
+    start = jpeg_xl_start(boxes.get(b"jxlc", b""))
+    _check_size(start, form)
+    if b"jbrd" in boxes and transfer_syntax != _JPEG + "110":
+        whole = _guarded(
+            lambda stream: np.frombuffer(imagecodecs.jpegxl_decode_jpeg(stream, numthreads=1), np.uint8),
+            frame,
+            transfer_syntax,
+        )
+        return _decode_jpeg(whole.tobytes(), form, transfer_syntax)
+    if transfer_syntax != _JPEG + "110" or not start.plain or form.signed:
+        raise UnsupportedPixels(
+            "no trusted decoder for a JPEG XL stream that is lossy, signed or more than its pixels: convert"
+            " the object to an uncompressed transfer syntax and ingest it again",
+            transfer_syntax=transfer_syntax,
+        )
+    values = _guarded(lambda stream: np.asarray(imagecodecs.jpegxl_decode(stream)), frame, transfer_syntax)
+    values = _settled(values, form, start.precision, False, transfer_syntax)
+    return to_rgb(values, form, transfer_syntax) if form.samples == 3 else values
 
 
 # ---- checks that decoders leave to their caller ------------------------------------------------------
@@ -297,19 +297,31 @@ def _ends(frame: bytes) -> bool:
     return frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE)
 
 
-def _check_components(components: int, form: PixelFormat, transfer_syntax: str) -> None:
-    if components != form.samples:
+def _check_start(start: Start, form: PixelFormat, transfer_syntax: str) -> None:
+    """What the stream says about itself is what the header describes, before memory is taken for it."""
+    if start.components != form.samples:
         raise UnsupportedPixels(
-            f"the compressed stream has {components} components, SamplesPerPixel is {form.samples}",
+            f"the compressed stream has {start.components} components, SamplesPerPixel is {form.samples}",
             transfer_syntax=transfer_syntax,
         )
+    _check_size(start, form)
+
+
+def _check_size(start: Start, form: PixelFormat) -> None:
+    if (start.rows, start.columns) != (form.rows, form.columns):
+        raise BrokenObject(
+            f"the compressed frame is {start.rows} x {start.columns},"
+            f" {form.rows} x {form.columns} is described"
+        )
+    if start.rows * start.columns * form.samples > MAX_SAMPLES:
+        raise BrokenObject(f"a compressed frame of more than {MAX_SAMPLES} samples is not believed")
 
 
 def _guarded(decode: Callable[[bytes], Pixels], stream: bytes, transfer_syntax: str) -> Pixels:
     """Call a decoder; whatever it raises, the frame is broken or beyond it."""
     try:
         return decode(stream)
-    except MemoryError:
+    except (MemoryError, ImportError):
         raise
     except Exception as exc:  # each codec has an error class of its own
         raise BrokenObject(

@@ -1,15 +1,15 @@
-"""From a data set to its frames: where each lies, how its pixels are stored, what its numbers mean.
+"""What a frame is: where it lies, how its pixels are stored, what its numbers mean, what sets it apart.
 
-A frame is a fact sheet without pixels. Objects whose frames this module cannot place by itself say so:
-`multiframe` (functional groups or several frames in one object) and `packed` (many slices laid out as
-tiles of one image); such frames have no position, so that nothing downstream can take them for a slice.
+A frame is a fact sheet without pixels. This module knows what every image says about itself at the top
+level of its data set; how objects of several frames say it is in `expand` and the modules it calls.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from dicomlake.dicom import sop_classes
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.errors import BrokenObject
 
-_MAX_FRAMES = 1_000_000  # a number written into the object must not ask for all memory
+MAX_FRAMES = 1_000_000  # a number written into the object must not ask for all memory
 
 Kind = Literal["integer", "float", "double"]
 Vector = tuple[float, float, float]
+Facet = float | str | tuple[float, ...]  # a number, a term, or a direction
 
 _ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 _THREE_SAMPLES = frozenset(
@@ -68,11 +69,24 @@ class PixelFormat:
         return (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
 
 
+class Tile(NamedTuple):
+    """The part of a decoded image that is a frame by itself: a tile of a mosaic, in pixels."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame of one object.
 
-    frame_index: counted from 0 within the object.
+    frame_index: counted from 0 within the object; the tiles of an image share it.
+    tile: the part of that decoded frame which this one is; None for all of it. `pixel` describes the tile.
+    facets: what may tell it from other frames at the same place, by name (`stacking.FACETS`), with the
+        standard's units; absent where the object does not say.
+    multiframe: its object holds several frames, or may by its IOD.
     patient_key: digest that tells patients apart; the patient is not named anywhere in a frame.
     position: centre of the first voxel, LPS, mm (ImagePositionPatient); None without valid geometry.
     orientation: direction cosines, along a row then along a column (ImageOrientationPatient).
@@ -104,7 +118,8 @@ class Frame:
     units: str | None
     acquisition_number: int | None
     multiframe: bool
-    packed: bool
+    facets: Mapping[str, Facet] = field(default_factory=dict)
+    tile: Tile | None = None
 
     @property
     def has_geometry(self) -> bool:
@@ -169,21 +184,15 @@ def number_of_frames(dataset: Attributes) -> int:
     return _required(dataset, "NumberOfFrames") if dataset.texts("NumberOfFrames") else 1
 
 
-def frames_of(dataset: Attributes) -> tuple[Frame, ...]:
-    """One record per frame of an image, in the order of the object.
+def first_frame(dataset: Attributes) -> Frame:
+    """What the top level of an image says, as its first frame; the only one of a single-frame object.
 
     Raises BrokenObject when the pixels are not described; geometry that is absent or invalid is no
     error, the frame then has none and says why in `flaw`.
     """
-    count = number_of_frames(dataset)
     sop_class = dataset.text("SOPClassUID") or ""
-    multiframe = count > 1 or sop_classes.uses_functional_groups(sop_class) or _has_groups(dataset)
-    packed = not multiframe and is_packed(dataset)
-    position, orientation, spacing, flaw = _geometry(dataset)
-    if multiframe or packed:
-        position = orientation = spacing = None
-        flaw = "its slices are tiles of one image" if packed else "its frames are described elsewhere"
-    first = Frame(
+    position, orientation, spacing, flaw = plane_geometry(dataset, dataset, dataset)
+    return Frame(
         sop_instance_uid=dataset.text("SOPInstanceUID") or "",
         frame_index=0,
         instance_number=_integer(dataset, "InstanceNumber"),
@@ -195,7 +204,7 @@ def frames_of(dataset: Attributes) -> tuple[Frame, ...]:
         position=position,
         orientation=orientation,
         spacing_mm=spacing,
-        nominal_step_mm=_nominal_step(dataset),
+        nominal_step_mm=nominal_step(dataset),
         flaw=flaw,
         pixel=pixel_format(dataset),
         localizer="LOCALIZER" in dataset.texts("ImageType"),
@@ -203,67 +212,53 @@ def frames_of(dataset: Attributes) -> tuple[Frame, ...]:
         intercept=dataset.number("RescaleIntercept"),
         units=_units(dataset, sop_class),
         acquisition_number=_integer(dataset, "AcquisitionNumber"),
-        multiframe=multiframe,
-        packed=packed,
-    )
-    if count > _MAX_FRAMES:
-        raise BrokenObject(f"NumberOfFrames is {count}, more than {_MAX_FRAMES:,} are not taken apart")
-    return (first, *(replace(first, frame_index=index) for index in range(1, count)))
-
-
-def is_packed(dataset: Attributes) -> bool:
-    """Whether one image holds many slices as tiles: a Siemens mosaic or a UIH grid.
-
-    Both are recognised by ImageType and by the private element that counts the tiles, since
-    de-identification may remove either.
-    """
-    image_type = dataset.texts("ImageType")
-    return (
-        "MOSAIC" in image_type
-        or "VFRAME" in image_type
-        or _private_number(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A) > 1
-        or _private_number(dataset, 0x0065, "Image Private Header", 0x50) > 1
+        multiframe=number_of_frames(dataset) > 1 or uses_groups(dataset),
     )
 
 
-def _private_number(dataset: Attributes, group: int, creator: str, element: int) -> float:
-    """The first value of a private element in the block that `creator` reserved, 0 when absent."""
-    for block in range(0x10, 0x100):
-        if group << 16 | block in dataset.elements:
-            tag = group << 16 | block << 8 | element
-            if dataset.creator(tag) == creator:
-                return dataset.number(tag) or 0
-    return 0
+def uses_groups(dataset: Attributes) -> bool:
+    """Whether the frames are described in functional groups (PS3.3 C.7.6.16)."""
+    sop_class = dataset.text("SOPClassUID") or ""
+    return sop_classes.uses_functional_groups(sop_class) or (
+        "SharedFunctionalGroupsSequence" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
+    )
 
 
-def _has_groups(dataset: Attributes) -> bool:
-    return "SharedFunctionalGroupsSequence" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
-
-
-def _geometry(
-    dataset: Attributes,
+def plane_geometry(
+    at: Attributes, turned: Attributes, measured: Attributes
 ) -> tuple[Vector | None, tuple[float, ...] | None, tuple[float, float] | None, str | None]:
-    """Position, orientation, spacing, and what is wrong; all of the first three or none."""
-    position = dataset.numbers("ImagePositionPatient")
-    orientation = dataset.numbers("ImageOrientationPatient")
-    spacing = dataset.numbers("PixelSpacing")
-    flaw = None
-    if len(position) != 3:
-        flaw = "ImagePositionPatient is absent or not three numbers"
-    elif len(orientation) != 6:
-        flaw = "ImageOrientationPatient is absent or not six numbers"
-    elif not _perpendicular(orientation):
-        flaw = "ImageOrientationPatient is not two perpendicular unit vectors"
-    elif len(spacing) != 2 or min(spacing) <= 0:
-        flaw = "PixelSpacing is absent or not two positive numbers"
-    elif (
-        max(map(abs, position)) > _FARTHEST_MM
-        or not _FINEST_MM <= min(spacing) <= max(spacing) <= _FARTHEST_MM
-    ):
-        flaw = "ImagePositionPatient or PixelSpacing lie outside anything a scanner can see"
+    """Position, orientation, spacing, and what is wrong; all of the first three or none.
+
+    at, turned, measured: what holds ImagePositionPatient, ImageOrientationPatient and PixelSpacing: three
+    times the data set of a plain image, three macros of functional groups.
+    """
+    position = at.numbers("ImagePositionPatient")
+    orientation = turned.numbers("ImageOrientationPatient")
+    spacing = measured.numbers("PixelSpacing")
+    flaw = geometry_flaw(position, orientation, spacing)
     if flaw:
         return None, None, None, flaw
     return (position[0], position[1], position[2]), orientation, (spacing[0], spacing[1]), None
+
+
+def geometry_flaw(
+    position: tuple[float, ...], orientation: tuple[float, ...], spacing: tuple[float, ...]
+) -> str | None:
+    """Why these are no geometry of a plane, in a few words; None when they are."""
+    if len(position) != 3:
+        return "ImagePositionPatient is absent or not three numbers"
+    if len(orientation) != 6:
+        return "ImageOrientationPatient is absent or not six numbers"
+    if not _perpendicular(orientation):
+        return "ImageOrientationPatient is not two perpendicular unit vectors"
+    if len(spacing) != 2 or min(spacing) <= 0:
+        return "PixelSpacing is absent or not two positive numbers"
+    if (
+        max(map(abs, position)) > _FARTHEST_MM
+        or not _FINEST_MM <= min(spacing) <= max(spacing) <= _FARTHEST_MM
+    ):
+        return "ImagePositionPatient or PixelSpacing lie outside anything a scanner can see"
+    return None
 
 
 def _perpendicular(orientation: tuple[float, ...]) -> bool:
@@ -276,7 +271,8 @@ def _perpendicular(orientation: tuple[float, ...]) -> bool:
     return all(abs(product) <= 2 * _DIRECTION_TOLERANCE for product in products)
 
 
-def _nominal_step(dataset: Attributes) -> float | None:
+def nominal_step(dataset: Attributes) -> float | None:
+    """SpacingBetweenSlices, else SliceThickness, in mm; None when neither is stated."""
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
         value = dataset.number(keyword)
         if value:

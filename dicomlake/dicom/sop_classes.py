@@ -37,6 +37,21 @@ _CLASSIC_MULTIFRAME = _uids(
 _OTHER_IMAGES = _uids("6.2 30 66.4 66.7 66.8 77.1.5.8 81.1 82.1 481.2 501.4 501.5")
 
 
+_SEGMENTATIONS = _uids("66.4 66.7")
+WHOLE_SLIDE = _ROOT + "77.1.6"
+
+
+def is_segmentation(sop_class_uid: str) -> bool:
+    """Whether a class is a Segmentation or a Label Map Segmentation."""
+    return sop_class_uid in _SEGMENTATIONS
+
+
+def opens_as_object(sop_class_uid: str) -> bool:
+    """Whether objects of an image class open in a way of their own, not as a stack of frames:
+    segmentations on the grid of what they segment, whole slides as pyramids of tiles."""
+    return sop_class_uid in _SEGMENTATIONS or sop_class_uid == WHOLE_SLIDE
+
+
 def is_image(sop_class_uid: str) -> bool:
     """Whether objects of this storage SOP class carry pixels: images, dose, segmentations, maps.
 

@@ -1,9 +1,11 @@
 """From the frames of a series to stacks: which frames belong together, in which order, proven how.
 
 Frames that differ in what no array can mix (patient, frame of reference, matrix, pixel type …) part
-first, then those of different orientation. What is left is ordered along its normal, and a verdict
-says what was proven about the positions. Only `regular` and `sheared` stacks are volumes; nothing is
-made to fit, nothing is left out: every frame is in exactly one stack.
+first, then those of different orientation. Parallel planes are sorted into places along their normal;
+several frames at a place must be told apart by something they say (`products`), or are repeats, or
+conflict. What is left is a stack of one plane, or one grid of planes, at each place, and a verdict says
+what was proven about the positions. Nothing is made to fit, nothing is left out: every frame is in
+exactly one stack, or recorded as an exact duplicate of one that is.
 """
 
 from __future__ import annotations
@@ -11,67 +13,61 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dicomlake.dicom import geometry
+from dicomlake.dicom import products
 from dicomlake.dicom.frames import Frame
+from dicomlake.dicom.layers import Layer, layers
+from dicomlake.dicom.verdicts import Gap, Judgement, SliceStep, Verdict, judge
 from dicomlake.errors import GeometryError
 
 Array = npt.NDArray[np.float64]
-Verdict = Literal["regular", "sheared", "missing_slices", "irregular", "plane_set", "none", "unproven"]
-SliceStep = Literal["measured", "nominal", "unknown"]
 
 SPACING_TOLERANCE = 1e-4  # relative difference of PixelSpacing within a stack
 COSINE_TOLERANCE = 1e-3  # difference of a direction cosine within a stack
-MAX_TILT_DEGREES = 60.0  # beyond it planes lie beside each other rather than behind each other
-SINGLE_STEPS = 0.7  # share of gaps that must be one step for the others to be called missing slices
 MIN_SCATTERED = 5  # frames that must line up to overrule as many different FrameOfReferenceUIDs
-MIN_ACQUISITION = 3  # frames that an acquisition needs to be a proven stack: any two are equidistant
 
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Slices that are not there.
-
-    after: index of the slice before the gap.
-    position_mm: where the first missing slice would be, along the normal of the stack (n · LPS).
-    missing: how many.
-    """
-
-    after: int
-    position_mm: float
-    missing: int
+PixelHash = Callable[[Frame], bytes | None]
+"""Hash of the decoded values of a frame, None where it cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
     """Frames that belong together, and what was proven about where they lie.
 
-    frames: ascending along the normal (row direction x column direction, right-handed); by
-        InstanceNumber where there is no order in space.
+    frames: in C order over `axes`, then ascending along the normal (row direction x column direction,
+        right-handed); by InstanceNumber where there is no order in space.
+    axes: the extra dimensions, slowest first.
+    places: planes along the normal, or frames where there is no order in space.
     affine: voxel index (z, y, x) to LPS mm, shape (4, 4); only for verdicts regular and sheared.
-    positions: ImagePositionPatient of each frame, (z, 3), LPS mm; None when a frame has none.
-    slice_step: how the step between slices is known: measured from positions; of a lone slice nominal
-        (a spacing or thickness was stated) or unknown (1 mm stands in for it).
+    positions: ImagePositionPatient of each place, (places, 3), LPS mm; None when a frame has none.
+    heights: of each place along the normal, ascending, mm; None where there is no order in space.
+    duplicates: frames equal in everything, pixels included, to one in `frames`.
+    split_by: what parts it from other stacks of the series.
+    partial: the rest of a product that was cut short, or a frame in conflict with another.
     reason: the verdict in one sentence.
     """
 
     frames: tuple[Frame, ...]
     verdict: Verdict
     reason: str
+    axes: tuple[products.Axis, ...] = ()
+    places: int = 0
     affine: Array | None = None
     positions: Array | None = None
+    heights: Array | None = None
     gaps: tuple[Gap, ...] = ()
     slice_step: SliceStep = "measured"
+    duplicates: tuple[Frame, ...] = ()
+    split_by: tuple[str, ...] = ()
+    partial: bool = False
 
     @property
-    def buildable(self) -> bool:
-        """Whether the frames are the slices of one volume, by proof."""
-        return self.verdict in ("regular", "sheared")
+    def is_grid(self) -> bool:
+        """Whether one affine places every voxel."""
+        return self.affine is not None
 
     @property
     def frame_of_reference_uid(self) -> str | None:
@@ -92,24 +88,31 @@ class Stacking:
     stacks: tuple[Stack, ...]
 
 
-def stack(frames: Iterable[Frame]) -> Stacking:
+def stack(frames: Iterable[Frame], pixel_hash: PixelHash | None = None) -> Stacking:
     """Sort frames into stacks; the same frames give the same stacks, however they are shuffled.
 
+    pixel_hash: proves that frames which nothing tells apart are duplicates; without it none is.
     Raises GeometryError when a frame would be lost or used twice, which no input should cause.
     """
-    given = sorted(frames, key=_instance_order)
-    stacks = [found for group in _never_together(given) for found in _stacks_of(group)]
+    given = sorted(frames, key=instance_order)
+    groups = _never_together(given)
+    stacks = [
+        replace(found, split_by=tuple(dict.fromkeys((*apart, *found.split_by))))
+        for apart, group in groups
+        for found in _stacks_of(group, pixel_hash)
+    ]
     _check_complete(given, stacks)
-    return Stacking(tuple(sorted(stacks, key=lambda found: min(map(_instance_order, found.frames)))))
+    return Stacking(tuple(sorted(stacks, key=lambda found: min(map(instance_order, found.frames)))))
 
 
-def _instance_order(frame: Frame) -> tuple[float, str, int]:
+def instance_order(frame: Frame) -> tuple[float, str, int, tuple[int, ...]]:
+    """By InstanceNumber, then by what never changes."""
     number = float("inf") if frame.instance_number is None else frame.instance_number
-    return number, frame.sop_instance_uid, frame.frame_index
+    return number, frame.sop_instance_uid, frame.frame_index, frame.tile or ()
 
 
 def _check_complete(given: Sequence[Frame], stacks: Sequence[Stack]) -> None:
-    used = Counter(id(frame) for found in stacks for frame in found.frames)
+    used = Counter(id(frame) for found in stacks for frame in (*found.frames, *found.duplicates))
     if used != Counter(map(id, given)):
         raise GeometryError(
             f"{len(given)} frames were given and {used.total()} are in stacks: please report this defect"
@@ -119,26 +122,38 @@ def _check_complete(given: Sequence[Frame], stacks: Sequence[Stack]) -> None:
 # ---- which frames may share an array ---------------------------------------------------------------
 
 
-def _hard_key(frame: Frame) -> Hashable:
+def _hard_key(frame: Frame) -> dict[str, Hashable]:
+    """What frames of one array agree in, by the name that `split_by` gives it."""
     pixel = frame.pixel
-    return (
-        frame.patient_key,
-        frame.study_instance_uid,
-        frame.series_instance_uid,
-        frame.sop_class_uid,
-        (pixel.rows, pixel.columns, pixel.samples, pixel.photometric),
-        (pixel.bits_allocated, pixel.signed, pixel.kind),
-        frame.units,
-        frame.localizer,
-        (frame.multiframe, frame.packed, frame.has_geometry),
-    )
+    run = frame.sop_instance_uid if frame.multiframe and not frame.has_geometry else None
+    return {
+        "patient": frame.patient_key,
+        "study": frame.study_instance_uid,
+        "series": frame.series_instance_uid,
+        "sop_class": frame.sop_class_uid,
+        "matrix": (pixel.rows, pixel.columns),
+        "photometric_interpretation": (pixel.samples, pixel.photometric),
+        "pixel_type": (pixel.bits_allocated, pixel.signed, pixel.kind),
+        "units": frame.units,
+        "localizer": frame.localizer,
+        "geometry": (frame.has_geometry, frame.facets.get("coordinates")),
+        "run": run,  # of a cine: frames without geometry follow each other within their object only
+    }
 
 
-def _never_together(frames: Sequence[Frame]) -> list[list[Frame]]:
+def _never_together(frames: Sequence[Frame]) -> list[tuple[tuple[str, ...], list[Frame]]]:
+    """Groups of frames that may share an array, each with the names of what parts them all."""
+    keys = [_hard_key(frame) for frame in frames]
+    apart = tuple(name for name in keys[0] if len({key[name] for key in keys}) > 1) if keys else ()
     groups: dict[Hashable, list[Frame]] = {}
-    for frame in frames:
-        groups.setdefault(_hard_key(frame), []).append(frame)
-    return [part for group in groups.values() for part in _cluster(group, _same_spacing)]
+    for key, frame in zip(keys, frames, strict=True):
+        groups.setdefault(tuple(key.values()), []).append(frame)
+    found = []
+    for group in groups.values():
+        parts = _cluster(group, _same_spacing)
+        names = (*apart, "pixel_spacing") if len(parts) > 1 else apart
+        found += [(names, part) for part in parts]
+    return found
 
 
 def _cluster(frames: Sequence[Frame], alike: Callable[[Frame, Frame], bool]) -> list[list[Frame]]:
@@ -170,7 +185,7 @@ def _same_orientation(one: Frame, other: Frame) -> bool:
 # ---- what is proven about them ---------------------------------------------------------------------
 
 
-def _stacks_of(group: list[Frame]) -> list[Stack]:
+def _stacks_of(group: list[Frame], pixel_hash: PixelHash | None) -> list[Stack]:
     """The stacks of frames that agree in the hard key; those of other frames of reference stay apart.
 
     One exception: some de-identification gives every frame a FrameOfReferenceUID of its own (the LIDC
@@ -182,125 +197,75 @@ def _stacks_of(group: list[Frame]) -> list[Stack]:
     for frame in group:
         references.setdefault(frame.frame_of_reference_uid, []).append(frame)
     if len(references) == len(group) >= MIN_SCATTERED:
-        together = _stacks_in_space(group)
+        together = _stacks_in_space(group, pixel_hash)
         if len(together) == 1 and together[0].verdict in ("regular", "sheared", "missing_slices"):
             reason = f"{together[0].reason}; every frame names a frame of reference of its own"
             return [replace(together[0], reason=reason)]
-    return [found for part in references.values() for found in _stacks_in_space(part)]
+    apart = ("frame_of_reference",) if len(references) > 1 else ()
+    return [
+        replace(found, split_by=(*apart, *found.split_by))
+        for part in references.values()
+        for found in _stacks_in_space(part, pixel_hash)
+    ]
 
 
-def _stacks_in_space(group: list[Frame]) -> list[Stack]:
-    first = group[0]
-    if first.packed:
-        return [_plain(group, "unproven", "each image holds many slices as tiles (mosaic or grid)")]
-    if first.multiframe:
-        return [_plain(group, "unproven", "the frames of multi-frame objects are not placed yet")]
-    if not first.has_geometry:
-        return [_plain(group, "none", f"no geometry: {first.flaw}")]
+def _stacks_in_space(group: list[Frame], pixel_hash: PixelHash | None) -> list[Stack]:
+    if not group[0].has_geometry:
+        return [_without_space(group)]
     clusters = _cluster(group, _same_orientation)
     if len(clusters) > 2 and all(len(cluster) == 1 for cluster in clusters):
-        return [_plain(group, "plane_set", f"{len(clusters)} planes, each in a direction of its own")]
-    return [found for cluster in clusters for found in _stacks_of_parallel(cluster)]
+        reason = f"{len(clusters)} planes, each in a direction of its own"
+        return [Stack(tuple(group), "plane_set", reason, places=len(group), positions=_positions(group))]
+    apart = ("orientation",) if len(clusters) > 1 else ()
+    return [_judged(layer, apart) for cluster in clusters for layer in layers(cluster, pixel_hash=pixel_hash)]
 
 
-def _plain(frames: Sequence[Frame], verdict: Verdict, reason: str) -> Stack:
-    """A stack without an order in space."""
-    known = all(frame.position is not None for frame in frames)
-    positions = np.array([frame.position for frame in frames], dtype=float) if known else None
-    return Stack(tuple(frames), verdict, reason, positions=positions)
+def _without_space(group: list[Frame]) -> Stack:
+    """Frames without geometry: a product of what they say (NM: window, detector, phase …), else a row."""
+    reason = f"no geometry: {group[0].flaw}"
+    if len(group) > 1:
+        found = products.find_product(group, np.zeros(len(group), dtype=np.int64))
+        if found is not None and all(axis.facet in _WITHOUT_SPACE for axis in found.axes):
+            return Stack(tuple(group[i] for i in found.order), "none", reason, found.axes, 1)
+    return Stack(tuple(group), "none", reason, places=len(group))
 
 
-def _stacks_of_parallel(frames: list[Frame]) -> list[Stack]:
-    along = np.array([frame.orientation for frame in frames], dtype=float).mean(axis=0)
-    heights = np.array([frame.position for frame in frames], dtype=float) @ geometry.normal(along)
-    order = np.argsort(heights, kind="stable")  # frames at one height stay in order of InstanceNumber
-    ordered = [frames[i] for i in order]
-    steps = np.diff(heights[order])
-    if (steps <= geometry.same_place_mm(frames[0])).any():
-        return [_several_at_one_place(ordered, steps)]
-    return _split_acquisitions(ordered) or [_judge(ordered, heights[order])]
-
-
-def _several_at_one_place(frames: list[Frame], steps: Array) -> Stack:
-    """Frames at one height: repeats that need a further dimension, or planes side by side."""
-    tolerance = geometry.same_place_mm(frames[0])
-    places = np.array([frame.position for frame in frames], dtype=float)
-    moved = np.linalg.norm(np.diff(places, axis=0), axis=1)[steps <= tolerance]
-    if (moved > tolerance).any():
-        reason = "several planes lie side by side at one height"
-    else:
-        reason = "several frames lie at one place: what tells them apart is not proven yet"
-    return Stack(tuple(frames), "unproven", reason, positions=places)
-
-
-def _split_acquisitions(frames: list[Frame]) -> list[Stack]:
-    """The acquisitions that interleave in space, each a volume by itself; empty when it is not so.
-
-    Together they may look like one regular volume of half the step, yet were taken one after another.
-    Acquisitions that follow each other in space, or are no volumes by themselves, are not split.
-    """
-    numbers = [frame.acquisition_number for frame in frames]
-    distinct = set(numbers)
-    runs = 1 + sum(a != b for a, b in pairwise(numbers))
-    if None in distinct or len(distinct) == 1 or runs == len(distinct):
-        return []
-    acquisitions: dict[int | None, list[Frame]] = {}
-    for frame, number in zip(frames, numbers, strict=True):
-        acquisitions.setdefault(number, []).append(frame)
-    if min(map(len, acquisitions.values())) < MIN_ACQUISITION:
-        return []
-    parts = [_judge(part, _heights(part)) for part in acquisitions.values()]
-    return parts if all(part.buildable for part in parts) else []
-
-
-def _heights(frames: Sequence[Frame]) -> Array:
-    along = np.array([frame.orientation for frame in frames], dtype=float).mean(axis=0)
-    return np.array([frame.position for frame in frames], dtype=float) @ geometry.normal(along)
-
-
-def _judge(frames: Sequence[Frame], heights: Array) -> Stack:
-    """The verdict on parallel planes, one at each height, in ascending order."""
-    ordered = tuple(frames)
-    positions = np.array([frame.position for frame in ordered], dtype=float)
-    if len(ordered) == 1:
-        step: SliceStep = "nominal" if ordered[0].nominal_step_mm else "unknown"
-        reason = "a single slice: its thickness is stated, not measured"
-        return Stack(ordered, "regular", reason, geometry.affine(ordered), positions, slice_step=step)
-    steps = np.diff(heights)
-    counts = np.rint(steps / np.median(steps)).astype(int)
-    index = np.concatenate([[0], np.cumsum(counts)])
-    if (counts < 1).any():
-        return Stack(ordered, "irregular", _spread(steps), positions=positions)
-    matrix = geometry.fit(ordered, index)
-    if geometry.tilt_degrees(matrix) > MAX_TILT_DEGREES:
-        return Stack(ordered, "plane_set", "parallel planes lie beside each other", positions=positions)
-    if not geometry.misfit_mm(matrix, ordered, index) <= geometry.fit_tolerance_mm(matrix):  # nor NaN
-        return Stack(ordered, "irregular", _spread(steps), positions=positions)
-    if (counts == 1).all():
-        return _volume(ordered, matrix, positions)
-    if (counts == 1).mean() < SINGLE_STEPS:
-        return Stack(ordered, "irregular", _spread(steps), positions=positions)
-    gaps = _gaps(heights, counts)
-    missing = sum(gap.missing for gap in gaps)
-    reason = f"{missing} of {missing + len(ordered)} slices are missing, in {len(gaps)} places"
-    return Stack(ordered, "missing_slices", reason, positions=positions, gaps=gaps)
-
-
-def _volume(frames: tuple[Frame, ...], matrix: Array, positions: Array) -> Stack:
-    step_mm = geometry.spacing_mm(matrix)[0]
-    if geometry.is_sheared(matrix, len(frames)):
-        tilt = geometry.tilt_degrees(matrix)
-        reason = f"a constant step of {step_mm:.4g} mm that leans {tilt:.3g} degrees from the normal"
-        return Stack(frames, "sheared", reason, matrix, positions)
-    return Stack(frames, "regular", f"a constant step of {step_mm:.4g} mm", matrix, positions)
-
-
-def _gaps(heights: Array, counts: npt.NDArray[np.int_]) -> tuple[Gap, ...]:
-    return tuple(
-        Gap(int(i), float(heights[i] + (heights[i + 1] - heights[i]) / counts[i]), int(counts[i]) - 1)
-        for i in np.flatnonzero(counts > 1)
+_WITHOUT_SPACE = frozenset(
+    (
+        "energy_window",
+        "detector",
+        "phase",
+        "rr_interval",
+        "time_slot",
+        "rotation",
+        "angular_view",
+        "time_slice",
     )
+)
 
 
-def _spread(steps: Array) -> str:
-    return f"no constant step: gaps from {steps.min():.4g} to {steps.max():.4g} mm, or planes out of line"
+def _positions(frames: Sequence[Frame]) -> Array:
+    return np.array([frame.position for frame in frames], dtype=float)
+
+
+def _judged(layer: Layer, apart: tuple[str, ...]) -> Stack:
+    """The stack of one layer, with the verdict on its planes."""
+    if layer.side_by_side:
+        verdict = Judgement("plane_set", "parallel planes lie beside each other")
+    else:
+        verdict = judge(layer.frames, np.tile(np.arange(layer.places), layer.repeats), layer.heights)
+    return Stack(
+        layer.frames,
+        verdict.verdict,
+        verdict.reason,
+        layer.axes,
+        layer.places,
+        verdict.affine,
+        _positions(layer.frames[: layer.places]),
+        None if layer.side_by_side else layer.heights,
+        verdict.gaps,
+        verdict.slice_step,
+        layer.duplicates,
+        (*apart, *layer.split_by),
+        layer.partial,
+    )

@@ -15,7 +15,7 @@ from dicomlake.storage.objectstore import Storage
 _ISSUER, _PATIENT = 0x00100021, 0x00100020
 
 
-class _Original:
+class Original:
     """An original as something to read by range."""
 
     def __init__(self, storage: Storage, instance: Instance) -> None:
@@ -77,7 +77,7 @@ def _settle(catalog: Catalog, storage: Storage, key: SeriesKey, headers: Mapping
 
 def read_original(storage: Storage, instance: Instance) -> Attributes:
     """The header of an original. Raises StorageError or NotADicomObject when it cannot be read."""
-    return read_header(_Original(storage, instance)).dataset
+    return read_header(Original(storage, instance)).dataset
 
 
 def _mixed_patients(key: SeriesKey, headers: list[tuple[str, Attributes]]) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 lake.toml  catalog.sqlite  mirror/
 studies/<study>/<series>/originals/<sop>.dcm     or <sop>~<sha8>.dcm, see `original_key`
-studies/<study>/<series>/volumes/<n>.zarr
+studies/<study>/<series>/volumes/<n>.zarr        or <n>~<version>.zarr, see `volume_key`
 quarantine/<sha256>.bin  .json
 .staging/                                        what is being written; nothing in it is stored yet
 """
@@ -30,6 +30,11 @@ _SEGMENT = r"[0-9][0-9.]{0,63}|x-[0-9a-f]{32}"
 _ORIGINAL = re.compile(
     rf"{STUDIES}/(?P<study>{_SEGMENT})/(?P<series>{_SEGMENT})/originals/"
     rf"(?P<sop>{_SEGMENT})(?:~(?P<sha>[0-9a-f]{{8}}|[0-9a-f]{{64}}))?\.dcm\Z"
+)
+
+_VOLUME = re.compile(
+    rf"(?P<store>{STUDIES}/(?P<study>{_SEGMENT})/(?P<series>{_SEGMENT})/volumes/"
+    r"(?P<number>0|[1-9][0-9]{0,9})(?:~(?P<version>[2-9]|[1-9][0-9]{1,9}))?\.zarr)(?:/|\Z)"
 )
 
 
@@ -81,11 +86,46 @@ def parse_original_key(key: str) -> OriginalKey | None:
     return OriginalKey(**found.groupdict()) if found else None
 
 
-def volume_key(study_uid: str, series_uid: str, number: int) -> str:
-    """The folder of the Zarr store of one volume; number: its place in the series, from 0."""
+class VolumeKey(NamedTuple):
+    """The parts of the key of a volume's store; study and series are path segments."""
+
+    study: str
+    series: str
+    number: int
+    version: int
+
+
+def volume_key(study_uid: str, series_uid: str, number: int, version: int = 1) -> str:
+    """The folder of the Zarr store of one volume; number: its place in the series, from 0.
+
+    version: from 1; each has a folder of its own, so that what is open stays what it was.
+    """
     if number < 0:
         raise ValueError(f"a volume's number counts from 0, not {number}")
-    return f"{series_prefix(study_uid, series_uid)}/volumes/{number}.zarr"
+    if version < 1:
+        raise ValueError(f"a volume's versions count from 1, not {version}")
+    name = f"{number}" if version == 1 else f"{number}~{version}"
+    return f"{volumes_prefix(study_uid, series_uid)}/{name}.zarr"
+
+
+def volumes_prefix(study_uid: str, series_uid: str) -> str:
+    """The folder of all volume stores of one series."""
+    return f"{series_prefix(study_uid, series_uid)}/volumes"
+
+
+def parse_volume_key(key: str) -> VolumeKey | None:
+    """The parts that `volume_key` joined, or None where the key is not a volume store's."""
+    found = _VOLUME.match(key)
+    if not found or found["store"] != key:
+        return None
+    version = int(found["version"] or 1)
+    return VolumeKey(found["study"], found["series"], int(found["number"]), version)
+
+
+def store_of(key: str) -> str | None:
+    """The volume store that a file lies in, or None where it lies in none."""
+    found = _VOLUME.match(key)
+    return found["store"] if found else None
 
 
 def quarantine_key(sha256: str) -> str:

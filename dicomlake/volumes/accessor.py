@@ -1,24 +1,32 @@
-"""DICOM on an image array: `image.dicom.hu()`, `.affine`, `.at_lps(…)`, `.to_sitk()`, `.verify()`.
+"""DICOM on an image array: `image.dicom.hu()`, `.affine`, `.at_lps(…)`, `.to_sitk()`, `.to_nifti(…)` …
 
 Everything follows the array's coordinates, so it holds after slicing, too.
 """
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from dicomlake.errors import DicomlakeError, GeometryError, VolumeError
+from dicomlake.dicom import geometry
+from dicomlake.dicom.grid import Grid
+from dicomlake.dicom.suv import Kind, suv
+from dicomlake.errors import GeometryError, QuantityError, VolumeError
+from dicomlake.volumes import placing, resample, rescale
 
 if TYPE_CHECKING:
     import SimpleITK
 
-_AXES = ("z", "y", "x")
-_INT16 = np.iinfo(np.int16)
+_DIFFUSION_UNITS = {
+    "mm2/s": 1e6,
+    "um2/s": 1.0,
+    "10-6.mm2/s": 1.0,
+    "1e-6 mm2/s": 1.0,
+    "10-3.mm2/s": 1e3,
+}  # UCUM
 
 
 @xr.register_dataarray_accessor("dicom")
@@ -28,150 +36,164 @@ class DicomAccessor:
     def __init__(self, image: xr.DataArray) -> None:
         self._image = image
 
+    # ---- where ----
+
     @property
     def affine(self) -> np.ndarray:
         """Voxel index (z, y, x) to patient position, LPS, mm; shape (4, 4).
 
         Follows PS3.3 C.7.6.2.1.1 and the coordinates left by slicing. Raises GeometryError when the
-        array has no geometry or its slices are no longer evenly spaced.
+        array has no geometry or its slices are not evenly spaced.
         """
-        whole = self._whole_affine()
-        origin, spacing = self._attribute("origin_mm"), self._attribute("spacing_mm")
-        found = np.eye(4)
-        start = np.empty(3)
-        for axis, name in enumerate(_AXES):
-            positions = np.atleast_1d(self._image.coords[name].values).astype(float)
-            index = (positions - origin[axis]) / spacing[axis]
-            start[axis] = index[0]
-            found[:3, axis] = whole[:3, axis] * _even_step(index, name)
-        found[:3, 3] = whole[:3, :3] @ start + whole[:3, 3]
-        return found
+        return placing.affine(self._image)
 
-    def _whole_affine(self) -> np.ndarray:
-        if "affine_lps" not in self._image.attrs or any(name not in self._image.coords for name in _AXES):
-            raise GeometryError(
-                "this array has no geometry: it was opened without one, or an operation dropped its "
-                "coordinates or attributes; keep them with xr.set_options(keep_attrs=True)"
-            )
-        return np.asarray(self._image.attrs["affine_lps"], dtype=float)
+    @property
+    def affine_ras(self) -> np.ndarray:
+        """The same affine with patient axes right, anterior, superior, as NIfTI has them; index (z, y, x)."""
+        return geometry.to_ras(self.affine)
 
-    def _attribute(self, name: str) -> list[float]:
-        value: list[float] = self._image.attrs[name]
-        return value
-
-    def rescaled(self) -> xr.DataArray:
-        """The values in their units: stored x RescaleSlope + RescaleIntercept (PS3.3 C.11.1), lazily.
-
-        int16 where that is exact, float32 otherwise; values that are rescaled already come back as they are.
-        Raises DicomlakeError where a Modality LUT, which is not applied yet, stands in place of a line.
-        """
-        image = self._image
-        if image.attrs.get("source") != "stored":
-            return image
-        if image.attrs.get("rescale_mixed"):
-            raise DicomlakeError(
-                "some slices lack RescaleSlope or RescaleIntercept: use the values as stored"
-            )
-        if image.attrs.get("modality_lut"):
-            raise DicomlakeError(
-                "the values need their Modality LUT, which is not applied: use them as stored"
-            )
-        slope, intercept = self._factor("rescale_slope", 1.0), self._factor("rescale_intercept", 0.0)
-        if slope is None or intercept is None:
-            return image
-        if _fits_int16(image.dtype, image.attrs.get("bits_stored"), slope, intercept):
-            values = image.astype(np.int16) + np.int16(intercept)
-        else:
-            values = image.astype(np.float32) * _float32(slope) + _float32(intercept)
-        kept = {k: v for k, v in image.attrs.items() if not k.startswith(("rescale_", "padding_"))}
-        kept["source"] = "rescaled"
-        result = values.drop_vars(["rescale_slope", "rescale_intercept"], errors="ignore").rename(image.name)
-        result.attrs = kept  # not merged: a slope left behind would be applied twice
-        return result
-
-    def _factor(self, name: str, default: float) -> Any:
-        if name in self._image.coords:
-            return self._image.coords[name]
-        return self._image.attrs.get(name, default)
-
-    def hu(self) -> xr.DataArray:
-        """Hounsfield units, lazily. Raises DicomlakeError when the rescaled values are not in HU.
-
-        Units come from RescaleType, or from a CT image that has none (PS3.3 C.11.1.1.2).
-        """
-        units = self._image.attrs.get("units")
-        if units != "HU":
-            modality = self._image.attrs.get("modality", "this")
-            raise DicomlakeError(
-                f"{modality} values are in {units or 'no units'}, not HU: use .dicom.rescaled()"
-            )
-        return self.rescaled()
+    @property
+    def grid(self) -> Grid:
+        """The grid of the array, for masks, doses and segmentations; irregular planes have `positions`."""
+        return placing.grid(self._image)
 
     def at_lps(
         self, x: Any, y: Any, z: Any, *, method: Literal["nearest", "linear"] = "nearest"
     ) -> xr.DataArray:
         """The value at a patient position in mm, LPS: one point, or arrays of points (dimension `point`).
 
-        Raises GeometryError when a point lies more than half a voxel outside.
+        Raises GeometryError when a point lies more than half a voxel outside, or is no number.
         """
-        points = np.stack(np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (x, y, z))))
-        index = self._index_of(points.reshape(3, -1))
-        shape = np.array([self._image.sizes[name] for name in _AXES])[:, None]
-        if ((index < -0.5) | (index > shape - 0.5)).any():
-            raise GeometryError("a point lies outside the volume: compare with .dicom.affine and the shape")
-        scalar = points.ndim == 1
-        index = np.clip(index, 0, shape - 1)
-        picked = self._picked(np.rint(index)) if method == "nearest" else self._trilinear(index, shape)
-        return picked.isel(point=0) if scalar else picked
+        return placing.at_points(self._image, x, y, z, method)
 
-    def _picked(self, index: np.ndarray) -> xr.DataArray:
-        """The voxels at whole indices, shape (3, n), along the dimension `point`."""
-        whole = index.astype(int)
-        return self._image.isel({n: xr.DataArray(whole[a], dims="point") for a, n in enumerate(_AXES)})
+    def resampled(self, step_mm: float | None = None) -> xr.DataArray:
+        """On an even grid of upright slices, float32, lazily; NaN where nothing was measured.
 
-    def _trilinear(self, index: np.ndarray, shape: np.ndarray) -> xr.DataArray:
-        """Weighted by the eight voxels around each point; float32."""
-        low = np.minimum(np.floor(index), np.maximum(shape - 2, 0))
-        part = index - low
-        total: Any = 0
-        for corner in itertools.product((0, 1), repeat=3):
-            side = np.array(corner)[:, None]
-            weight = np.prod(np.where(side, part, 1 - part), axis=0).astype(np.float32)
-            voxels = self._picked(np.minimum(low + side, shape - 1)).astype(np.float32)
-            total = total + voxels.drop_vars(voxels.coords) * xr.DataArray(weight, dims="point")
-        found: xr.DataArray = total.assign_attrs(self._image.attrs).rename(self._image.name)
+        For volumes that lean, have gaps or uneven distances. step_mm: between the new slices.
+        Raises GeometryError when the planes are not parallel or have no geometry.
+        """
+        return resample.resampled(self._image, step_mm)
+
+    # ---- what ----
+
+    def rescaled(self) -> xr.DataArray:
+        """The values in their units: stored x RescaleSlope + RescaleIntercept (PS3.3 C.11.1), lazily.
+
+        int16 where that is exact, float32 otherwise; values that are rescaled already come back as they are.
+        Raises DicomlakeError where some slices have a factor and others lack it.
+        """
+        return rescale.rescaled(self._image)
+
+    def hu(self) -> xr.DataArray:
+        """Hounsfield units, lazily. Raises QuantityError when the rescaled values are not in HU.
+
+        Units come from RescaleType, or from a CT image that has none (PS3.3 C.11.1.1.2).
+        """
+        units = self._image.attrs.get("units")
+        if units != "HU":
+            modality = self._image.attrs.get("modality", "this")
+            raise QuantityError(
+                f"{modality} values are in {units or 'no units'}, not HU: use .dicom.rescaled()"
+            )
+        return self.rescaled()
+
+    def suv(self, kind: Kind = "bw") -> xr.DataArray:
+        """Standardised uptake values of PET, float32, lazily; the attribute `rule` says how they came about.
+
+        kind: by body weight (bw), lean body mass (lbm), body surface (bsa) or ideal body weight (ibw), by the
+        vendor-neutral rules of QIBA. Raises QuantityError when the series does not state what they need.
+        """
+        inputs = self._image.attrs.get("pet")
+        if inputs is None:
+            raise QuantityError("SUV is of PET series: this array comes from none, or lost its attributes")
+        found = suv(inputs, kind)
+        return self._in_units(self.rescaled() * np.float32(found.factor), found.units, found.rule)
+
+    def dose(self) -> xr.DataArray:
+        """Dose in Gy, float32, lazily: stored x DoseGridScaling (PS3.3 C.8.8.3.4).
+
+        Raises QuantityError when the values are no dose in Gy (DoseUnits RELATIVE).
+        """
+        units = self._image.attrs.get("units")
+        if units != "GY":
+            raise QuantityError(f"the values are no dose in Gy: their units are {units or 'not stated'}")
+        return self._in_units(self.rescaled(), "Gy", "stored values x DoseGridScaling")
+
+    def adc(self) -> xr.DataArray:
+        """Apparent diffusion coefficient in 1e-6 mm2/s, float32, lazily.
+
+        Raises QuantityError unless the object states a diffusion unit (RealWorldValueMapping or RescaleType).
+        """
+        units = self._image.attrs.get("units")
+        factor = _DIFFUSION_UNITS.get(units or "")
+        if factor is None:
+            raise QuantityError(
+                f"the values state no unit of diffusion: their units are {units or 'not stated'}"
+            )
+        values = self.rescaled() * np.float32(factor)
+        return self._in_units(values, "1e-6 mm2/s", f"rescaled values in {units}")
+
+    def _in_units(self, values: xr.DataArray, units: str, rule: str) -> xr.DataArray:
+        found = values.astype(np.float32)
+        found.attrs = self.rescaled().attrs | {"units": units, "rule": rule, "source": "rescaled"}
+        return found.rename(self._image.name)
+
+    def without_padding(self) -> xr.DataArray:
+        """float32 with NaN for PixelPaddingValue, or its range (PS3.3 C.7.5.1.1.2); rescale it afterwards."""
+        span = rescale.padding_range(self._image)
+        if span is None:
+            return self._image
+        inside = (self._image >= span[0]) & (self._image <= span[1])
+        found: xr.DataArray = self._image.astype(np.float32).where(~inside)
+        found.attrs = {k: v for k, v in self._image.attrs.items() if not k.startswith("padding_")}
         return found
 
-    def _index_of(self, points: np.ndarray) -> np.ndarray:
-        """Fractional voxel index (z, y, x) of LPS points, both of shape (3, n)."""
-        homogeneous = np.vstack([points, np.ones(points.shape[1])])
-        found: np.ndarray = (np.linalg.inv(self.affine) @ homogeneous)[:3]
-        return found
+    # ---- elsewhere ----
 
     def to_sitk(self) -> SimpleITK.Image:
-        """A SimpleITK image with the same values and geometry; computes the array.
+        """A SimpleITK image with the same values and geometry; computes the array. bool becomes uint8.
 
         Raises GeometryError for a sheared volume, which ITK's orthonormal direction cannot hold.
         """
         import SimpleITK as sitk
 
         affine = self.affine
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        direction = affine[:3, :3] / spacing
-        if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
-            raise GeometryError("the volume is sheared, which an ITK image cannot say: resample it first")
-        extra = [d for d in self._image.dims if d not in (*_AXES, "rgb")]
+        solid = placing.whole_space(self._image)
+        extra = [d for d in solid.dims if d not in (*placing.AXES, "rgb")]
         if extra:
             raise GeometryError(
                 f"an ITK image has three axes: select one of {', '.join(map(str, extra))} first"
             )
-        image = sitk.GetImageFromArray(
-            self._image.transpose(*_AXES, ...).values, isVector="rgb" in self._image.dims
-        )
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        direction = affine[:3, :3] / spacing
+        if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
+            raise GeometryError(
+                "the volume is sheared, which an ITK image cannot say: take .dicom.resampled() first"
+            )
+        values = solid.transpose(*placing.AXES, ...).values
+        values = values.astype(np.uint8) if values.dtype == bool else values
+        image = sitk.GetImageFromArray(values, isVector="rgb" in solid.dims)
         image.SetSpacing(spacing[::-1].tolist())
         image.SetOrigin(affine[:3, 3].tolist())
         image.SetDirection(direction[:, ::-1].ravel().tolist())
         return image
+
+    def to_nifti(self, path: str | Path) -> list[Path]:
+        """Write a NIfTI file (.nii or .nii.gz), with .bval and .bvec for diffusion; return the files.
+
+        One axis beside z, y, x may stay (time, b-value …). `Series.to_nifti` writes all volumes, with BIDS
+        sidecars. Raises GeometryError when no affine places the slices, or there are more axes.
+        """
+        from dicomlake.volumes.nifti import write_nifti
+
+        return write_nifti(self._image, Path(path))
+
+    def to_nrrd(self, path: str | Path) -> Path:
+        """Write an NRRD file through SimpleITK, compressed; raises as `to_sitk` does."""
+        import SimpleITK as sitk
+
+        sitk.WriteImage(self.to_sitk(), str(path), useCompression=True)
+        return Path(path)
 
     def verify(self) -> list[int]:
         """The slices of the stored volume whose bytes differ from what was decoded; an empty list is good.
@@ -184,27 +206,3 @@ class DicomAccessor:
         if source is None:
             raise VolumeError("this array does not come straight from a volume store: open the series again")
         return damaged_frames(Path(source))
-
-
-def _even_step(index: np.ndarray, name: str) -> float:
-    if index.size == 1:
-        return 1.0
-    steps = np.diff(index)
-    if not np.allclose(steps, steps[0], atol=1e-3):
-        raise GeometryError(f"the positions along {name} are not evenly spaced: there is no affine")
-    return float(steps[0])
-
-
-def _fits_int16(dtype: np.dtype[Any], bits_stored: int | None, slope: Any, intercept: Any) -> bool:
-    """Whether slope 1 and an integral intercept keep every possible stored value within int16."""
-    if not (isinstance(slope, int | float) and isinstance(intercept, int | float)) or dtype.kind not in "iu":
-        return False
-    if slope != 1 or intercept != int(intercept):
-        return False
-    bits = bits_stored or 8 * dtype.itemsize
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype.kind == "i" else (0, (1 << bits) - 1)
-    return bool(_INT16.min <= min(low, low + intercept) and max(high, high + intercept) <= _INT16.max)
-
-
-def _float32(value: Any) -> Any:
-    return value.astype(np.float32) if isinstance(value, xr.DataArray) else np.float32(value)

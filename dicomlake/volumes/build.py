@@ -1,14 +1,15 @@
-"""Frames to a Zarr store, slab by slab: memory is bounded by the slab, whatever the series is.
+"""Frames to a Zarr store, shard by shard: memory is bounded by the shard, whatever the series is.
 
-A slab is decoded by several threads while the one before it is compressed and written. Each worker
-writes whole shards. The store is built aside, made durable and moved into place in one step.
+A shard is decoded by several threads while the one before it is compressed and written. Whole shards are
+written. The store is built aside, made durable and moved into place in one step.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -18,36 +19,57 @@ from typing import Any
 import numpy as np
 
 from dicomlake.dicom.frames import Frame
-from dicomlake.dicom.headers import read_header
-from dicomlake.dicom.pixels import decode_frame, decoder_name, frame_hash
+from dicomlake.dicom.pixels import decoder_name, frame_hash
 from dicomlake.errors import DicomlakeError, StorageError, StorageFull, VolumeError
 from dicomlake.records import Instance, Volume
 from dicomlake.storage import arrays, layout
 from dicomlake.storage.objectstore import Storage
 from dicomlake.volumes.check import store_sha256
+from dicomlake.volumes.coordinates import coordinates, leading_dims, leading_shape
 from dicomlake.volumes.manifest import group_attributes
+from dicomlake.volumes.originals import Originals, Source, decode, sources_of, stored
 from dicomlake.volumes.plan import Plan
-from dicomlake.volumes.read import axis_coordinates, level_shape
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DECODERS = min(os.cpu_count() or 1, 4)
 
 
 def build(storage: Storage, plan: Plan, instances: Mapping[str, Instance]) -> Volume:
-    """Make the store of a planned volume; return its record with key and hash.
+    """Make the store of a planned volume, of any dimensions; return its record with key and hash.
 
     instances: by SOPInstanceUID, those of the series.
     Raises DicomlakeError when a frame cannot be decoded as planned; nothing is left behind then.
     """
     volume = plan.volume
-    key = layout.volume_key(*volume.series, volume.number)
+    cut = arrays.layout_of(volume.shape, volume.dims, volume.dtype)
+    levels = min(int(volume.info.get("levels", 1)), arrays.most_levels(volume.shape, volume.dims, cut))
+    info = volume.info | {"shard": list(cut.shard), "levels": levels}
+
+    def write(folder: Path, volume: Volume) -> None:
+        _write(folder, volume, cut, plan.frames, stored(storage, instances))
+
+    return published(storage, replace(volume, info=info), plan.frames, instances, write)
+
+
+def published(
+    storage: Storage,
+    volume: Volume,
+    frames: Sequence[Frame],
+    instances: Mapping[str, Instance],
+    write: Callable[[Path, Volume], None],
+) -> Volume:
+    """The record of a volume, with key and hash, after `write` filled its folder and it was put in place."""
+    key = layout.volume_key(*volume.series, volume.number, volume.version)
     tree = storage.stage_tree(key)
     folder = storage.local_path(tree)
     if folder is None:
         raise VolumeError("volumes can only be built on a local disk yet: keep the lake in a folder")
     try:
-        decoders = {decoder_name(instances[f.sop_instance_uid].transfer_syntax) for f in plan.frames}
-        volume = replace(volume, key=key, info=volume.info | {"decoder": ", ".join(sorted(decoders))})
-        _write(folder, volume, plan.frames, storage, instances)
+        facts = {"decoder": _decoders(frames, instances)}
+        if any(frame.frame_index for frame in frames):
+            facts["multiframe"] = True
+        volume = replace(volume, key=key, info=volume.info | facts)
+        write(folder, volume)
         volume = replace(volume, store_sha256=store_sha256(folder))
         storage.publish_tree(tree, key)
     except (OSError, RuntimeError) as error:  # zarrs reports the operating system's errors as RuntimeError
@@ -56,6 +78,12 @@ def build(storage: Storage, plan: Plan, instances: Mapping[str, Instance]) -> Vo
         with suppress(DicomlakeError):
             storage.delete_tree(tree)
     return volume
+
+
+def _decoders(frames: Sequence[Frame], instances: Mapping[str, Instance]) -> Any:
+    uids = {frame.sop_instance_uid for frame in frames}
+    names = {decoder_name(instances[uid].transfer_syntax) for uid in uids if uid in instances}
+    return ", ".join(sorted(names))
 
 
 def _unwritten(error: Exception) -> StorageError:
@@ -68,116 +96,111 @@ def _unwritten(error: Exception) -> StorageError:
 
 
 def _write(
-    folder: Path, volume: Volume, frames: Sequence[Frame], storage: Storage, instances: Mapping[str, Instance]
+    folder: Path, volume: Volume, cut: arrays.Layout, frames: Sequence[Frame], originals: Originals
 ) -> None:
-    import zarr
-
-    with arrays.fast_pipeline():
-        root = zarr.open_group(folder, mode="w", attributes=group_attributes(volume))
-        images = _create_levels(root, volume)
-    hashes = _write_slabs(images, volume, frames, storage, instances)
-    _write_tables(root["scale0"], volume, frames, hashes)
+    root = create_root(folder, volume)
+    images = _create_levels(root, volume, cut)
+    sources = sources_of(frames)
+    hashes = _write_shards(folder, images, volume, sources, originals)
+    write_tables(root["scale0"], volume, sources, hashes)
     for level in range(1, len(images)):
-        _write_axes(root[f"scale{level}"], volume, level)
+        _write_coordinates(root[f"scale{level}"], volume, level)
     arrays.consolidate(folder, [f"scale{level}" for level in range(len(images))])
 
 
-def _create_levels(root: Any, volume: Volume) -> list[Any]:
-    slab = int(volume.info["slab"])
-    return [
-        arrays.create_array(
-            root.create_group(f"scale{level}"),
-            "image",
-            level_shape(volume.shape, level),
-            volume.dtype,
-            volume.dims,
-            slab >> level,
-        )
-        for level in range(int(volume.info["levels"]))
-    ]
+def create_root(folder: Path, volume: Volume) -> Any:
+    """The root group of a store, which holds the record of the volume."""
+    import zarr
+
+    with arrays.fast_pipeline():
+        return zarr.open_group(folder, mode="w", attributes=group_attributes(volume))
 
 
-def _write_slabs(
-    images: Sequence[Any],
-    volume: Volume,
-    frames: Sequence[Frame],
-    storage: Storage,
-    instances: Mapping[str, Instance],
+def _create_levels(root: Any, volume: Volume, cut: arrays.Layout) -> list[Any]:
+    shape, dims = volume.shape, volume.dims
+    with arrays.fast_pipeline():
+        return [
+            arrays.create_array(
+                root.create_group(f"scale{level}"),
+                "image",
+                arrays.level_shape(shape, dims, level),
+                volume.dtype,
+                dims,
+                arrays.level_layout(shape, dims, cut, level),
+            )
+            for level in range(int(volume.info["levels"]))
+        ]
+
+
+# ---- shards ------------------------------------------------------------------------------------------
+
+
+def _write_shards(
+    folder: Path, images: Sequence[Any], volume: Volume, sources: Sequence[Source], originals: Originals
 ) -> np.ndarray:
-    """Write all slabs, decoding the next one meanwhile; return the frame hashes, shape (z, 32)."""
-    hashes = np.zeros((len(frames), 32), np.uint8)
-    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as decoders:
+    """Write all shards, decoding the next one meanwhile; return the frame hashes, shape (frames, 32)."""
+    hashes = np.zeros((len(sources), 32), np.uint8)
+    with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(_DECODERS) as decoders:
         writing: Future[None] | None = None
-        for start, slab in _slabs(decoders, volume, frames, storage, instances, hashes):
+        for start, values in _shards(decoders, volume, sources, originals, hashes):
             if writing is not None:
                 writing.result()
-            writing = writer.submit(_write_levels, images, start, slab)
+            writing = writer.submit(_write_levels, folder, images, volume.dims, start, values)
         if writing is not None:
             writing.result()
     return hashes
 
 
-def _slabs(
+def _shards(
     decoders: ThreadPoolExecutor,
     volume: Volume,
-    frames: Sequence[Frame],
-    storage: Storage,
-    instances: Mapping[str, Instance],
+    sources: Sequence[Source],
+    originals: Originals,
     hashes: np.ndarray,
-) -> Iterator[tuple[int, np.ndarray]]:
-    depth = min(int(volume.info["slab"]), len(frames))
-    buffers = [
-        np.empty((depth, *volume.shape[1:]), volume.dtype) for _ in range(min(2, -(-len(frames) // depth)))
-    ]
-    for number, start in enumerate(range(0, len(frames), depth)):
-        part = frames[start : start + depth]
-        slab = buffers[number % 2][: len(part)]  # the other one is being written meanwhile
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Each shard in turn, decoded: the index of its first voxel, and its values."""
+    leading = leading_shape(volume)
+    plane = volume.shape[len(leading) :]
+    extent = [min(s, n) for s, n in zip(volume.info["shard"], leading, strict=False)]
+    places = np.arange(len(sources)).reshape(leading)
+    starts = list(itertools.product(*(range(0, n, s) for n, s in zip(leading, extent, strict=True))))
+    buffers = [np.empty((int(np.prod(extent)), *plane), volume.dtype) for _ in range(min(2, len(starts)))]
+    for number, start in enumerate(starts):
+        block = places[tuple(slice(a, a + s) for a, s in zip(start, extent, strict=True))]
+        frames = block.ravel()
+        values = buffers[number % 2][: frames.size]  # the other one is being written meanwhile
 
-        def decode(k: int, start: int = start, slab: np.ndarray = slab) -> None:
-            values = _decode(storage, frames[start + k], instances, slab.shape[1:], slab.dtype)
-            slab[k] = values
-            hashes[start + k] = np.frombuffer(frame_hash(slab[k]), np.uint8)
+        def hashed(slot: int, frames: np.ndarray = frames, values: np.ndarray = values) -> None:
+            hashes[frames[slot]] = np.frombuffer(frame_hash(values[slot]), np.uint8)
 
-        list(decoders.map(decode, range(len(part))))
-        yield start, slab
-
-
-def _decode(
-    storage: Storage,
-    frame: Frame,
-    instances: Mapping[str, Instance],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> np.ndarray:
-    data = storage.get(instances[frame.sop_instance_uid].key)
-    values = decode_frame(data, read_header(data), frame.frame_index)
-    if values.shape != shape or not np.can_cast(values.dtype, dtype, "safe"):
-        found = f"{values.shape} {values.dtype}"
-        raise VolumeError(
-            f"frame {frame.frame_index} of {frame.sop_instance_uid} decodes to {found}, its header promises "
-            f"{shape} {dtype}: the original is kept, look at it with `dicomlake show`"
-        )
-    return values
+        wanted = [(slot, sources[frame]) for slot, frame in enumerate(frames.tolist())]
+        decode(originals, wanted, values, pool=decoders, then=hashed)
+        yield (*start, *(0 for _ in plane)), values.reshape(*block.shape, *plane)
 
 
-def _write_levels(images: Sequence[Any], start: int, slab: np.ndarray) -> None:
+def _write_levels(
+    folder: Path, images: Sequence[Any], dims: Sequence[str], start: tuple[int, ...], values: np.ndarray
+) -> None:
     for level, image in enumerate(images):
         if level:
-            slab = halved(slab)
-        first = start >> level
-        image[first : first + slab.shape[0]] = slab
+            values = halved(values, dims)
+        first = [at >> level if name == "z" else at for at, name in zip(start, dims, strict=True)]
+        arrays.write_block(folder, image, first, values)
 
 
-def halved(slab: np.ndarray) -> np.ndarray:
-    """The mean of 2 x 2 x 2 voxels, rounded to the dtype; an odd last plane is averaged with itself."""
-    odd = [(0, n % 2) for n in slab.shape[:3]] + [(0, 0)] * (slab.ndim - 3)
-    even = np.pad(slab, odd, "edge") if any(n % 2 for n in slab.shape[:3]) else slab
-    found = np.empty(
-        (even.shape[0] // 2, even.shape[1] // 2, even.shape[2] // 2, *even.shape[3:]), slab.dtype
-    )
-    for k in range(found.shape[0]):  # plane by plane: the wide sums stay in the cache
-        found[k] = _mean_plane(even[2 * k], even[2 * k + 1])
-    return found
+def halved(values: np.ndarray, dims: Sequence[str]) -> np.ndarray:
+    """The mean of 2 x 2 x 2 voxels along z, y, x, rounded to the dtype; an odd last plane is averaged
+    with itself."""
+    z = list(dims).index("z")
+    odd = [(0, n % 2 if axis in (z, z + 1, z + 2) else 0) for axis, n in enumerate(values.shape)]
+    even = np.pad(values, odd, "edge") if any(after for _, after in odd) else values
+    stacks = even.reshape(-1, *even.shape[z:])
+    count, slices, rows, columns, *colours = stacks.shape
+    found = np.empty((count, slices // 2, rows // 2, columns // 2, *colours), values.dtype)
+    for number, stack in enumerate(stacks):
+        for k in range(slices // 2):  # plane by plane: the wide sums stay in the cache
+            found[number, k] = _mean_plane(stack[2 * k], stack[2 * k + 1])
+    return found.reshape(*values.shape[:z], *found.shape[1:])
 
 
 def _mean_plane(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
@@ -193,17 +216,27 @@ def _mean_plane(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     return np.asarray(mean, dtype=lower.dtype)
 
 
-def _write_tables(group: Any, volume: Volume, frames: Sequence[Frame], hashes: np.ndarray) -> None:
-    arrays.create_table(group, "frame_hash", hashes, ["z", "byte"])
-    arrays.create_table(group, "instance_uid", [f.sop_instance_uid for f in frames], ["z"])
-    arrays.create_table(group, "frame_index", np.array([f.frame_index for f in frames], np.int32), ["z"])
-    for name in ("rescale_slope", "rescale_intercept"):
-        value = volume.info.get(name)
-        if isinstance(value, list):
-            arrays.create_table(group, name, np.array(value), ["z"])
-    _write_axes(group, volume, 0)
+# ---- tables ------------------------------------------------------------------------------------------
 
 
-def _write_axes(group: Any, volume: Volume, level: int) -> None:
-    for axis, (_dim, values, attributes) in axis_coordinates(volume, level).items():
-        arrays.create_table(group, axis, values, [axis], attributes)
+def write_tables(group: Any, volume: Volume, sources: Sequence[Source], hashes: np.ndarray | None) -> None:
+    """What is known of each frame, over the dimensions before y, and the coordinates.
+
+    hashes: of the decoded frames, shape (frames, 32); None where they were not decoded.
+    """
+    dims, shape = leading_dims(volume), leading_shape(volume)
+    uids = np.array([source.sop_instance_uid for source in sources], dtype=object)
+    index = np.array([source.frame_index for source in sources], np.int32)
+    arrays.create_table(group, "instance_uid", uids.reshape(shape), dims)
+    arrays.create_table(group, "frame_index", index.reshape(shape), dims)
+    if hashes is not None:
+        arrays.create_table(group, "frame_hash", hashes.reshape(*shape, 32), (*dims, "byte"))
+    if any(source.tile for source in sources):
+        tiles = np.array([source.tile or (0, 0, 0, 0) for source in sources], np.int32)
+        arrays.create_table(group, "frame_tile", tiles.reshape(*shape, 4), (*dims, "tile_edge"))
+    _write_coordinates(group, volume, 0)
+
+
+def _write_coordinates(group: Any, volume: Volume, level: int) -> None:
+    for name, (dims, values, attributes) in coordinates(volume, level).items():
+        arrays.create_table(group, name, values, dims, attributes)

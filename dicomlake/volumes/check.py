@@ -1,76 +1,128 @@
-"""Proof that a volume store holds what was decoded: frames against their hashes, files against one hash."""
+"""Proof that a volume holds what was decoded: frames against their hashes, files against one hash.
+
+Frames are named by their place in C order over the dimensions before y: in a stack (z, y, x) the slice.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dicomlake.dicom.headers import read_header
-from dicomlake.dicom.pixels import decode_frame, frame_hash
+from dicomlake.dicom.pixels import frame_hash
 from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.records import Instance
-from dicomlake.storage.arrays import open_array
+from dicomlake.storage.arrays import missing_shards, open_array
 from dicomlake.storage.objectstore import Storage
+from dicomlake.volumes.manifest import volume_of_store
+from dicomlake.volumes.originals import Originals, Source, cut, files, paths_beside, sources_in, stored
 
 
 def damaged_frames(store: Path) -> list[int]:
-    """Slices whose values differ from the hash kept when they were decoded, or cannot be read at all."""
-    image, hashes = open_array(store, "scale0/image"), open_array(store, "scale0/frame_hash")
-    wanted = _read(hashes, 0, hashes.shape[0])
+    """Frames whose values differ from the hash kept when they were decoded, or cannot be read at all.
+
+    A volume that stays in its originals is decoded again; frames whose hash was not kept must decode.
+    """
+    volume = volume_of_store(store)
+    if volume.info.get("stored") == "reference":
+        return _differing(store, files(paths_beside(store)))
+    image = open_array(store, "scale0/image")
+    leading = volume.dims.index("y")
+    wanted = _read(open_array(store, "scale0/frame_hash"), (slice(None),) * (leading + 1))
+    places = np.arange(int(np.prod(image.shape[:leading]))).reshape(image.shape[:leading])
     if wanted is None:
-        return list(range(image.shape[0]))
+        return places.ravel().tolist()
+    wanted = wanted.reshape(places.size, -1)
     damaged: list[int] = []
-    depth = image.shards[0] if image.shards else image.chunks[0]
-    for start in range(0, image.shape[0], depth):
-        stop = min(start + depth, image.shape[0])
-        slab = _read(image, start, stop)
-        if slab is None:  # one bad chunk: find its slices one by one
-            slab_damaged = [k for k in range(start, stop) if not _equals(_read(image, k, k + 1), wanted[k])]
+    shards = image.shards or image.chunks
+    extent = shards[:leading]
+    for start in itertools.product(
+        *(range(0, n, s) for n, s in zip(image.shape[:leading], extent, strict=True))
+    ):
+        key = tuple(slice(a, a + s) for a, s in zip(start, extent, strict=True))
+        whole = (*key, *(slice(None),) * (len(image.shape) - leading))
+        if "shard" in volume.info and missing_shards(store, "scale0/image", image.shape, shards, whole):
+            damaged += places[key].ravel().tolist()
         else:
-            slab_damaged = [
-                k for k in range(start, stop) if not _equals(slab[k - start : k - start + 1], wanted[k])
-            ]
-        damaged.extend(slab_damaged)
-    return damaged
+            damaged += _damaged_of(image, key, whole, places[key], wanted)
+    return sorted(damaged)
+
+
+def _damaged_of(
+    image: Any, key: tuple[slice, ...], whole: tuple[slice, ...], places: np.ndarray, wanted: np.ndarray
+) -> list[int]:
+    """The damaged frames of one shard; key: its place along the dimensions before y."""
+    values = _read(image, whole)
+    found: list[int] = []
+    for at in np.ndindex(places.shape):
+        if values is None:  # one bad chunk: find its frames one by one
+            corner = zip(key, at, strict=True)
+            one = tuple(slice(k.start + i, k.start + i + 1) for k, i in corner)
+            alone = _read(image, (*one, *whole[len(key) :]))
+            frame = None if alone is None else alone.reshape(alone.shape[len(key) :])
+        else:
+            frame = values[at]
+        if frame is None or frame_hash(frame) != wanted[places[at]].tobytes():
+            found.append(int(places[at]))
+    return found
 
 
 def differing_frames(store: Path, storage: Storage, instances: Mapping[str, Instance]) -> list[int]:
-    """Slices whose originals, decoded again, do not have the hash that was kept."""
-    uids, index = open_array(store, "scale0/instance_uid")[:], open_array(store, "scale0/frame_index")[:]
-    hashes = open_array(store, "scale0/frame_hash")[:]
-    dtype = open_array(store, "scale0/image").dtype
-    return [
-        k
-        for k, (uid, frame) in enumerate(zip(uids, index, strict=True))
-        if _decoded_hash(storage, instances.get(str(uid)), int(frame), dtype) != hashes[k].tobytes()
-    ]
+    """Frames whose originals, decoded again, do not have the hash that was kept."""
+    return _differing(store, stored(storage, instances))
 
 
-def _decoded_hash(
-    storage: Storage, instance: Instance | None, frame: int, dtype: np.dtype[Any]
-) -> bytes | None:
-    if instance is None:
+def _differing(store: Path, originals: Originals) -> list[int]:
+    volume = volume_of_store(store)
+    shape, dtype = volume.shape[volume.dims.index("y") :], np.dtype(volume.dtype)
+    sources = sources_in(store)
+    hashes = _kept_hashes(store, len(sources))
+    images: dict[tuple[str, int], list[int]] = {}
+    for place, source in enumerate(sources):
+        images.setdefault((source.sop_instance_uid, source.frame_index), []).append(place)
+
+    def wrong(image: tuple[str, int]) -> list[int]:
+        try:
+            values = originals.frame(*image)
+        except DicomlakeError:
+            return images[image]
+        found = [_hash_of(values, sources[place], shape, dtype) for place in images[image]]
+        return [
+            place
+            for place, one in zip(images[image], found, strict=True)
+            if one is None or (hashes is not None and one != hashes[place].tobytes())
+        ]
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        return sorted(itertools.chain.from_iterable(pool.map(wrong, images)))
+
+
+def _kept_hashes(store: Path, count: int) -> np.ndarray | None:
+    if not (store / "scale0" / "frame_hash").is_dir():
         return None
+    return np.reshape(open_array(store, "scale0/frame_hash")[...], (count, -1))
+
+
+def _hash_of(
+    values: np.ndarray, source: Source, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> bytes | None:
     try:
-        data = storage.get(instance.key)
-        return frame_hash(decode_frame(data, read_header(data), frame).astype(dtype))
+        return frame_hash(cut(values, source, shape, dtype).astype(dtype))
     except DicomlakeError:
         return None
 
 
-def _read(array: object, start: int, stop: int) -> np.ndarray | None:
+def _read(array: Any, key: Sequence[slice]) -> np.ndarray | None:
     try:
-        return np.asarray(array[start:stop])  # type: ignore[index]  # zarr.Array
+        return np.asarray(array[tuple(key)])
     except Exception:  # a damaged chunk fails in as many ways as there are codecs
         return None
-
-
-def _equals(frame: np.ndarray | None, wanted: np.ndarray) -> bool:
-    return frame is not None and frame_hash(frame[0]) == wanted.tobytes()
 
 
 def store_sha256(store: Path) -> str:

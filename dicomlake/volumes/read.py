@@ -9,7 +9,9 @@ import numpy as np
 
 from dicomlake.errors import VolumeError
 from dicomlake.records import Volume
-from dicomlake.storage.arrays import LazyArray, shard_shape
+from dicomlake.storage.arrays import LazyArray, level_shape, level_shard
+from dicomlake.volumes.coordinates import coordinates, leading_dims, leading_shape, steps_mm
+from dicomlake.volumes.virtual import REFERENCE, OriginalFrames, block_shape
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,14 +20,17 @@ LEVEL = "scale{}"
 
 
 def open_volume(volume: Volume, store: Path, *, chunks: Any = "auto", level: int = 0) -> xr.Dataset:
-    """The Dataset of a built volume: `image` (z, y, x[, rgb]) with coordinates in mm.
+    """The Dataset of a built volume: `image` (…, z or frame, y, x[, rgb]) with its coordinates.
 
     chunks: "auto" makes one Dask chunk of each shard, None opens without Dask (lazy indexing), anything
     else is what `dask.array.from_array` takes.
     level: 0 is the volume itself, 1, 2 … its halved copies for a quick look.
     Dimensions lie along the volume's own axes: x and y along rows and columns as stored, z along the
-    normal of the slices; for an oblique series z is not the patient's z, which `affine_lps` gives.
-    Raises VolumeError when the level does not exist.
+    normal of the slices, in mm; for an oblique series z is not the patient's z, which `affine_lps` gives.
+    Without geometry they have no coordinates. `instance_uid`, and `frame_index` of objects with several
+    frames, say for each plane where it comes from, and are read when looked at.
+    Raises VolumeError when the level does not exist; what is computed from it raises VolumeError when the
+    store, or a file of it, is missing or damaged, rather than give values that were never there.
     """
     import xarray as xr
 
@@ -34,46 +39,48 @@ def open_volume(volume: Volume, store: Path, *, chunks: Any = "auto", level: int
     levels = int(volume.info.get("levels", 1))
     if not 0 <= level < levels:
         raise VolumeError(f"level {level} does not exist: this volume has levels 0 to {levels - 1}")
-    shape = level_shape(volume.shape, level)
-    slab = int(volume.info["slab"]) >> level
-    content = volume.store_sha256 or ""
-    image = _lazy(
-        LazyArray(store, f"{LEVEL.format(level)}/image", shape, volume.dtype), chunks, slab, content
-    )
-    coordinates = axis_coordinates(volume, level) | _frame_coordinates(volume, store, level, chunks)
-    dataset = xr.Dataset({"image": (volume.dims, image, image_attributes(volume, level))}, coordinates)
+    array, block = _image(volume, store, level)
+    image = _lazy(array, chunks, block, volume.store_sha256 or "")
+    found = coordinates(volume, level) | _frame_coordinates(volume, store, level, chunks)
+    dataset = xr.Dataset({"image": (volume.dims, image, image_attributes(volume, level))}, found)
     dataset.attrs = _dataset_attributes(volume)
     dataset.image.encoding["source"] = dataset.encoding["source"] = str(store)
     return dataset
 
 
-def level_shape(shape: tuple[int, ...], level: int) -> tuple[int, ...]:
-    """The shape of a halved copy: z, y and x halved `level` times, rounded up."""
-    spatial = tuple(-(-n // 2**level) for n in shape[:3])
-    return (*spatial, *shape[3:])
+def _image(volume: Volume, store: Path, level: int) -> tuple[LazyArray | OriginalFrames, tuple[int, ...]]:
+    """The voxels, and what of them is read together: a shard, or some frames of the originals."""
+    shape, dims = volume.shape, volume.dims
+    if volume.info.get("stored") == REFERENCE:
+        return OriginalFrames(store, shape, dims, volume.dtype), block_shape(shape, dims, volume.dtype)
+    shard = volume.info.get("shard")
+    extent = level_shard(shape, dims, shard or (volume.info["slab"], *shape[1:]), level)
+    files = extent if shard else None  # stores of before have no file where all voxels are 0
+    path = f"{LEVEL.format(level)}/image"
+    return LazyArray(store, path, level_shape(shape, dims, level), volume.dtype, files), extent
 
 
-def _lazy(array: LazyArray, chunks: Any, slab: int, content: str) -> Any:
+def _lazy(array: LazyArray | OriginalFrames, chunks: Any, block: tuple[int, ...], content: str) -> Any:
     if chunks is None:
         return _indexed(array)
     import dask.array as da
 
     if chunks == "auto":
-        chunks = tuple(min(c, n) for c, n in zip(shard_shape(array.shape, slab), array.shape, strict=True))
+        chunks = block
     meta = np.empty((0,) * array.ndim, dtype=array.dtype)
     return da.from_array(
         array, chunks=chunks, asarray=False, meta=meta, inline_array=True, name=_token(array, content)
     )
 
 
-def _token(array: LazyArray, content: str) -> str:
+def _token(array: LazyArray | OriginalFrames, content: str) -> str:
     """A name that changes with the content: schedulers may keep what they computed under it."""
     from dask.base import tokenize
 
     return f"dicomlake-{tokenize(str(array.store), array.path, array.shape, str(array.dtype), content)}"
 
 
-def _indexed(array: LazyArray) -> Any:
+def _indexed(array: LazyArray | OriginalFrames) -> Any:
     """xarray's own lazy indexing around an array, without Dask."""
     from xarray.backends import BackendArray
     from xarray.core import indexing
@@ -90,32 +97,20 @@ def _indexed(array: LazyArray) -> Any:
     return indexing.LazilyIndexedArray(Wrapped())
 
 
-def axis_coordinates(volume: Volume, level: int = 0) -> dict[str, Any]:
-    """Positions of voxel centres in mm along z, y, x; empty without geometry."""
-    if volume.spacing_mm is None:
-        return {}
-    origin = volume.info["origin_mm"]
-    shape = level_shape(volume.shape, level)
-    found: dict[str, Any] = {}
-    for axis, first, step, n in zip("zyx", origin, volume.spacing_mm, shape[:3], strict=True):
-        centre = first + step * (2**level - 1) / 2  # of the voxels that were averaged
-        values = centre + step * 2**level * np.arange(n)
-        found[axis] = (axis, values, {"units": "mm", "long_name": f"{axis} along the volume's own axis"})
-    return found
-
-
 def _frame_coordinates(volume: Volume, store: Path, level: int, chunks: Any) -> dict[str, Any]:
+    """Which frame of which object each plane is; read when it is looked at."""
     if level:
         return {}
-    n = volume.shape[0]
-    uids = LazyArray(store, f"{LEVEL.format(0)}/instance_uid", (n,), object)
-    found: dict[str, Any] = {
-        "instance_uid": ("z", _lazy(uids, None if chunks is None else n, 0, volume.store_sha256 or ""))
-    }
-    for name in ("slope", "intercept"):
-        per_slice = volume.info.get(f"rescale_{name}")
-        if isinstance(per_slice, list):
-            found[f"rescale_{name}"] = ("z", np.asarray(per_slice, dtype=np.float64))
+    dims, shape = leading_dims(volume), leading_shape(volume)
+    names: dict[str, Any] = {"instance_uid": object}
+    if volume.info.get("multiframe"):
+        names["frame_index"] = np.int32
+    found: dict[str, Any] = {}
+    for name, dtype in names.items():
+        files = shape if "shard" in volume.info or "stored" in volume.info else None
+        table = LazyArray(store, f"{LEVEL.format(0)}/{name}", shape, dtype, files)
+        lazy = _lazy(table, None if chunks is None else "auto", shape, volume.store_sha256 or "")
+        found[name] = (dims, lazy)
     return found
 
 
@@ -130,8 +125,8 @@ def image_attributes(volume: Volume, level: int = 0) -> dict[str, Any]:
             attributes[f"rescale_{name}"] = value
     if volume.affine_lps is not None and volume.spacing_mm is not None:
         attributes["affine_lps"] = [list(row) for row in volume.affine_lps]
-        attributes["origin_mm"] = list(info["origin_mm"])
         attributes["spacing_mm"] = list(volume.spacing_mm)
+        attributes["step_mm"] = list(steps_mm(volume) or ())
     if level:
         attributes["level"] = level
     return attributes
@@ -150,6 +145,11 @@ _CARRIED = (
     "rescale_mixed",
     "tilt_degrees",
     "slice_step",
+    "origin_mm",
+    "orientation",
+    "pixel_spacing_mm",
+    "frame_of_reference_uid",
+    "pet",
 )
 
 
@@ -160,5 +160,5 @@ def _dataset_attributes(volume: Volume) -> dict[str, Any]:
         "FrameOfReferenceUID": volume.info.get("frame_of_reference_uid"),
         "volume": volume.number,
         "verdict": volume.verdict,
-    }
+    } | {name: volume.info.get(name) for name in ("gaps", "duplicates", "split_by", "partial")}
     return {name: value for name, value in found.items() if value is not None}

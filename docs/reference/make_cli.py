@@ -36,11 +36,12 @@ def page() -> str:
 
 
 def verbs() -> list[tuple[str, Callable[..., None], str]]:
-    """Name, function and examples of each verb."""
-    found = [
-        (str(c.name), c.callback, str(c.epilog)) for c in app.registered_commands if c.callback is not None
-    ]
-    return [(name, function, epilog) for name, function, epilog in found]
+    """Name, function and examples of each verb; a verb within a group has both names."""
+    found = [(str(command.name), command) for command in app.registered_commands]
+    for group in app.registered_groups:
+        inner = group.typer_instance.registered_commands if group.typer_instance else []
+        found += [(f"{group.name} {command.name}", command) for command in inner]
+    return [(name, c.callback, str(c.epilog)) for name, c in found if c.callback is not None]
 
 
 def examples(epilog: str) -> list[str]:

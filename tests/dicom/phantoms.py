@@ -10,7 +10,8 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from dicomlake.dicom.frames import Frame, frames_of
+from dicomlake.dicom.expand import frames_of
+from dicomlake.dicom.frames import Frame
 from dicomlake.dicom.headers import read_header
 
 STUDY, SERIES, REFERENCE = (generate_uid(entropy_srcs=[name]) for name in ("study", "series", "reference"))

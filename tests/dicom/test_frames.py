@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, PositronEmissionTomographyImageStorage
 
-from dicomlake.dicom.frames import Frame, frames_of, pixel_format
+from dicomlake.dicom.expand import frames_of
+from dicomlake.dicom.frames import Frame, pixel_format
 from dicomlake.dicom.headers import read_header
 from dicomlake.errors import BrokenObject
 from tests.dicom.phantoms import as_bytes, place_values, slice_dataset, slice_frame

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomlake.dicom import geometry
-from dicomlake.dicom.frames import Frame, frames_of
+from dicomlake.dicom.expand import frames_of
+from dicomlake.dicom.frames import Frame
 from dicomlake.dicom.headers import read_header
 from dicomlake.dicom.stacking import Stack, stack
 from dicomlake.errors import GeometryError

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 
 from dicomlake.dicom import geometry, stacking
-from dicomlake.dicom.frames import Frame, frames_of
+from dicomlake.dicom.coordinates import coordinates, lead_dims
+from dicomlake.dicom.expand import frames_of
+from dicomlake.dicom.frames import Frame
 from dicomlake.dicom.headers import read_header
 from dicomlake.dicom.pixels import decode_frame
 from dicomlake.dicom.stacking import Gap, Stack, stack
@@ -62,7 +65,7 @@ def test_every_voxel_of_a_shuffled_series_lands_at_its_place() -> None:
 
 def test_a_regular_stack_knows_its_step_from_positions() -> None:
     found = only(axial([0, 1.5, 3, 4.5], SliceThickness="9"))
-    assert (found.verdict, found.slice_step, found.buildable, found.gaps) == ("regular", "measured", True, ())
+    assert (found.verdict, found.slice_step, found.is_grid, found.gaps) == ("regular", "measured", True, ())
     assert found.positions is not None
     assert found.positions[:, 2] == pytest.approx([0, 1.5, 3, 4.5])
     assert "1.5 mm" in found.reason
@@ -73,7 +76,7 @@ def test_gantry_tilt_is_a_sheared_volume_with_an_exact_affine() -> None:
     tilted = (1.0, 0.0, 0.0, 0.0, math.cos(a), math.sin(a))
     frames = [slice_frame((0, 0, 2.0 * i), orientation=tilted, number=i) for i in range(8)]
     found = only(frames)
-    assert (found.verdict, found.buildable) == ("sheared", True)
+    assert (found.verdict, found.is_grid) == ("sheared", True)
     assert found.affine is not None
     assert geometry.tilt_degrees(found.affine) == pytest.approx(19.3)
     for z, frame in enumerate(found.frames):
@@ -85,7 +88,7 @@ def test_float_noise_of_5_um_is_no_distance() -> None:
     frames = [slice_frame(tuple(noise[i] + (0, 0, 1.25 * i)), number=i) for i in range(30)]
     assert verdicts(frames) == [("regular", 30)]
     repeated = [*axial([0, 1, 2]), slice_frame((0, 0, 1.005), number=9)]
-    assert verdicts(repeated) == [("unproven", 4)]
+    assert verdicts(repeated) == [("regular", 3), ("regular", 1)]
 
 
 def test_slices_of_a_9_um_micro_ct_are_distances() -> None:
@@ -128,8 +131,10 @@ def test_bits_stored_may_differ_and_the_widest_dtype_holds_all() -> None:
 
 def test_a_missing_slice_is_reported_with_its_position() -> None:
     found = only(axial([0, 2, 4, 8, 10, 12]))
-    assert (found.verdict, found.affine, found.buildable) == ("missing_slices", None, False)
-    assert found.gaps == (Gap(after=2, position_mm=pytest.approx(6.0), missing=1),)
+    assert (found.verdict, found.affine, found.is_grid) == ("missing_slices", None, False)
+    assert found.gaps == (
+        Gap(after=2, position_mm=pytest.approx(6.0), missing=1, width_mm=pytest.approx(4.0)),
+    )
     assert found.positions is not None
     assert found.positions[:, 2] == pytest.approx([0, 2, 4, 8, 10, 12])
 
@@ -163,17 +168,173 @@ def test_a_slice_out_of_line_is_not_averaged_away() -> None:
 # ---- several frames where one is expected ----
 
 
-def test_two_frames_at_one_place_are_unproven() -> None:
-    found = only([*axial([0, 1, 2, 3]), slice_frame((0, 0, 2), number=9)])
-    assert (found.verdict, found.buildable, len(found.frames)) == ("unproven", False, 5)
-    assert "at one place" in found.reason
+def facets(frames: list[Frame], **values: Any) -> list[Frame]:
+    """The frames with these facets; a list has one value for each frame."""
+    return [
+        replace(f, facets={**f.facets, **{k: v[i] if isinstance(v, list) else v for k, v in values.items()}})
+        for i, f in enumerate(frames)
+    ]
 
 
-def test_planes_side_by_side_are_no_repeats() -> None:
-    frames = [slice_frame((x, 0, z), number=z) for x in (0, 40) for z in range(5)]
+def rounds(count: int, slices: int = 4) -> list[Frame]:
+    """`count` times the same places, InstanceNumber ascending."""
+    return [frame for k in range(count) for frame in axial(np.arange(slices) * 2.0, 1 + k * slices)]
+
+
+def shape_of(found: Stack) -> tuple[tuple[str, int], ...]:
+    return lead_dims(found)
+
+
+def test_a_frame_that_contradicts_another_is_kept_apart_from_the_volume() -> None:
+    """The lower InstanceNumber stays; nothing is dropped."""
+    stacks = stack(shuffled([*axial([0, 1, 2, 3]), slice_frame((0, 0, 2), number=9)])).stacks
+    assert [(s.verdict, len(s.frames), s.partial) for s in stacks] == [
+        ("regular", 4, False),
+        ("regular", 1, True),
+    ]
+    assert [s.split_by for s in stacks] == [("conflict",), ("conflict",)]
+    assert stacks[1].frames[0].instance_number == 9
+
+
+def test_an_exact_duplicate_is_recorded_and_not_stacked() -> None:
+    frames = [*axial([0, 1, 2, 3]), slice_frame((0, 0, 2), number=9)]
+    (found,) = stack(shuffled(frames), lambda _frame: b"alike").stacks
+    assert (found.verdict, len(found.frames)) == ("regular", 4)
+    assert [f.instance_number for f in found.duplicates] == [9]
+
+
+def test_frames_of_other_pixels_or_other_facets_are_no_duplicates() -> None:
+    frames = [*axial([0, 1, 2, 3]), slice_frame((0, 0, 2), number=9)]
+    assert len(stack(frames, lambda frame: frame.sop_instance_uid.encode()).stacks) == 2
+    echoes = facets(rounds(2), echo=[10.0] * 4 + [20.0] * 4)
+    assert shape_of(stack(echoes, lambda _frame: b"alike").stacks[0]) == (("echo", 2), ("z", 4))
+    assert len(stack(frames, lambda _frame: None).stacks) == 2
+
+
+def test_what_was_set_tells_frames_apart_and_names_the_dimension() -> None:
+    found = only(
+        facets(rounds(3), echo=[20.0] * 4 + [5.0] * 4 + [10.0] * 4, acquisition=[1.0] * 4 + [2.0] * 8)
+    )
+    assert shape_of(found) == (("echo", 3), ("z", 4))
+    assert [f.facets["echo"] for f in found.frames] == [5.0] * 4 + [10.0] * 4 + [20.0] * 4
+    assert [f.position[2] for f in found.frames if f.position] == [0, 2, 4, 6] * 3
+    assert found.verdict == "regular"
+
+
+def test_two_facets_make_two_dimensions() -> None:
+    frames = facets(rounds(6), echo=[e for e in (1.0, 2.0, 3.0) for _ in range(8)])
+    frames = facets(frames, temporal=[t for _ in range(3) for t in (1.0, 2.0) for _ in range(4)])
+    assert shape_of(only(frames)) == (("echo", 3), ("time", 2), ("z", 4))
+
+
+def test_times_that_jitter_from_slice_to_slice_are_ranked_at_each_place() -> None:
+    noise = np.random.default_rng(1).uniform(-4, 4, 24)
+    trigger = [float(k // 4 * 100 + noise[k]) for k in range(24)]
+    found = only(facets(rounds(6), trigger=trigger))
+    assert shape_of(found) == (("phase", 6), ("z", 4))
+    assert [f.facets["trigger"] for f in found.frames] == trigger
+    assert coordinates(found)["trigger_time"].dims == ("phase", "z")
+    assert "phase" not in coordinates(found)
+
+
+def test_a_series_that_was_cut_short_keeps_its_whole_rounds_together() -> None:
+    frames = facets(rounds(4), temporal=[float(k) for k in range(4) for _ in range(4)])[:-1]
+    stacks = stack(shuffled(frames)).stacks
+    assert [(shape_of(s), s.partial) for s in stacks] == [
+        ((("time", 3), ("z", 4)), False),
+        ((("z", 3),), True),
+    ]
+    assert stacks[0].split_by == ("temporal",)
+    ticking = facets(rounds(4), acquisition_time=[float(k) for k in range(16)])[:-1]
+    stacks = stack(shuffled(ticking)).stacks
+    assert [(shape_of(s), s.partial) for s in stacks] == [
+        ((("time", 3), ("z", 4)), False),
+        ((("z", 3),), True),
+    ]
+
+
+def test_repeats_that_nothing_tells_apart_follow_their_numbers() -> None:
+    found = only(rounds(5))
+    assert shape_of(found) == (("repeat", 5), ("z", 4))
+    assert [f.instance_number for f in found.frames] == list(range(1, 21))
+
+
+def test_repeats_may_follow_each_other_slice_by_slice() -> None:
+    frames = [slice_frame((0, 0, z), number=1 + 5 * z + k) for z in range(4) for k in range(5)]
     found = only(frames)
-    assert found.verdict == "unproven"
-    assert "side by side" in found.reason
+    assert shape_of(found) == (("repeat", 5), ("z", 4))
+    assert [f.instance_number for f in found.frames[:4]] == [1, 6, 11, 16]
+
+
+def test_numbers_that_do_not_count_alike_make_no_repeats() -> None:
+    """Which frame of one place belongs with which of another is then a guess: they are kept apart."""
+    frames = [
+        slice_frame((0, 0, z), number=n)
+        for z, n in zip([0, 0, 1, 1, 2, 2], [1, 9, 10, 12, 2, 3], strict=True)
+    ]
+    stacks = stack(shuffled(frames)).stacks
+    assert [(len(s.frames), s.split_by, s.partial) for s in stacks] == [
+        (3, ("conflict",), False),
+        (3, ("conflict",), True),
+    ]
+    without = [replace(f, instance_number=None) for f in rounds(2)]
+    assert [s.split_by for s in stack(without).stacks] == [("conflict",), ("conflict",)]
+
+
+def test_a_diffusion_series_is_told_apart_by_b_and_direction() -> None:
+    directions = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    frames = facets(rounds(4), b=[0.0] * 4 + [1000.0] * 12)
+    frames = frames[:4] + [
+        g for k, d in enumerate(directions) for g in facets(frames[4 + 4 * k : 8 + 4 * k], gradient=d)
+    ]
+    found = only(frames)
+    assert shape_of(found) == (("b", 4), ("z", 4))
+    named = coordinates(found)
+    assert (named["b"].values, named["b"].units) == ([0.0, 1000.0, 1000.0, 1000.0], "s/mm2")
+    assert named["gradient"].dims == ("b", "axis")
+    assert named["gradient"].values[0] == [None] * 3
+    assert sorted(map(tuple, named["gradient"].values[1:])) == sorted(directions)
+
+
+def test_a_repeated_b_value_is_told_apart_by_time_and_still_named_b() -> None:
+    b = [value for value in (0.0, 0.0, 500.0, 1000.0) for _ in range(4)]
+    found = only(facets(rounds(4), b=b, temporal=[float(k) for k in range(4) for _ in range(4)]))
+    assert shape_of(found) == (("b", 4), ("z", 4))
+    assert coordinates(found)["b"].values == [0.0, 0.0, 500.0, 1000.0]
+
+
+def test_magnitudes_of_two_echoes_and_one_phase_are_two_volumes() -> None:
+    frames = facets(rounds(3), echo=[1.0] * 4 + [2.0] * 8, component=["magnitude"] * 8 + ["phase"] * 4)
+    stacks = stack(shuffled(frames)).stacks
+    assert [shape_of(s) for s in stacks] == [(("echo", 2), ("z", 4)), (("z", 4),)]
+    assert [s.split_by for s in stacks] == [("component",), ("component",)]
+    assert not any(s.partial for s in stacks)
+
+
+def test_partly_overlapping_acquisitions_are_two_volumes() -> None:
+    first = facets(axial(np.arange(10) * 2.0), acquisition=1.0)
+    second = facets(axial(np.arange(10) * 2.0 + 16, first_number=11), acquisition=2.0)
+    stacks = stack(shuffled(first + second)).stacks
+    assert [(s.verdict, len(s.frames)) for s in stacks] == [("regular", 10), ("regular", 10)]
+    assert [{f.facets["acquisition"] for f in s.frames} for s in stacks] == [{1.0}, {2.0}]
+
+
+def test_columns_of_planes_side_by_side_are_volumes_of_their_own() -> None:
+    frames = [slice_frame((x, 0, z), number=z + x) for x in (0, 40) for z in range(5)]
+    stacks = stack(shuffled(frames)).stacks
+    assert [(s.verdict, len(s.frames), s.split_by) for s in stacks] == [
+        ("regular", 5, ("in_plane_position",)),
+        ("regular", 5, ("in_plane_position",)),
+    ]
+
+
+def test_nuclear_frames_without_geometry_are_a_product_of_their_vectors() -> None:
+    frames = [slice_frame(None, number=1) for _ in range(6)]
+    frames = [replace(f, frame_index=i) for i, f in enumerate(frames)]
+    frames = facets(frames, detector=[1.0, 1.0, 1.0, 2.0, 2.0, 2.0], phase=[1.0, 2.0, 3.0] * 2)
+    found = only(frames)
+    assert (found.verdict, shape_of(found)) == ("none", (("detector", 2), ("phase", 3)))
+    assert [f.frame_index for f in found.frames] == list(range(6))
 
 
 def test_planes_nearly_in_one_plane_are_no_stack() -> None:
@@ -286,11 +447,11 @@ def test_a_slice_without_position_does_not_spoil_the_volume() -> None:
     assert verdicts(frames) == [("regular", 4), ("none", 1)]
 
 
-def test_multi_frame_objects_and_mosaics_are_unproven() -> None:
-    enhanced = slice_frame(SOPClassUID=EnhancedMRImageStorage)
-    mosaic = [slice_frame((0, 0, i), number=i, ImageType=["ORIGINAL", "PRIMARY", "MOSAIC"]) for i in range(3)]
-    assert verdicts([enhanced]) == [("unproven", 1)]
-    assert verdicts(mosaic) == [("unproven", 3)]
+def test_what_parts_the_stacks_of_a_series_is_named() -> None:
+    frames = axial([0, 1, 2]) + axial([0, 1, 2], first_number=4, PatientID="another", spacing=(0.5, 0.6))
+    assert [s.split_by for s in stack(frames).stacks] == [("patient",), ("patient",)]
+    matrices = axial([0, 1, 2]) + axial([0, 1, 2], first_number=4, pixels=place_values(0, 5, 6))
+    assert [s.split_by for s in stack(matrices).stacks] == [("matrix",), ("matrix",)]
 
 
 # ---- the whole ----
@@ -317,7 +478,7 @@ def test_no_frames_no_stacks() -> None:
 
 def test_a_frame_that_gets_lost_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     original = stacking._stacks_of
-    monkeypatch.setattr(stacking, "_stacks_of", lambda group: original(group[1:]))
+    monkeypatch.setattr(stacking, "_stacks_of", lambda group, pixels: original(group[1:], pixels))
     with pytest.raises(GeometryError, match="3 frames were given and 2 are in stacks"):
         stack(axial([0, 1, 2]))
 

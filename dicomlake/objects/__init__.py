@@ -1,0 +1,1 @@
+"""Objects that refer to images: segmentations, structure sets, doses, reports, presentation states."""
