@@ -135,7 +135,7 @@ def test_the_reference_of_the_command_line_is_what_the_program_says() -> None:
 def test_the_help_of_a_verb_shows_examples(verb: str, epilog: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "dumb")
-    shown = CliRunner().invoke(app, [verb, "--help"])
+    shown = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert shown.exit_code == 0
     assert "Examples" in shown.output
     examples = MAKE_CLI["examples"](epilog)
@@ -172,10 +172,13 @@ def parts(line: str) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(("where", "line"), [c for c in commands() if c[1].startswith("dicomlake ")])
 def test_a_command_that_is_shown_can_be_parsed(where: str, line: str) -> None:
-    group: Any = typer.main.get_command(app)
+    top: Any = typer.main.get_command(app)
     for words in parts(line):
         if words[0] == "dicomlake":
-            group.commands[words[1]].make_context(words[1], words[2:])
+            command, rest = top.commands[words[1]], words[2:]
+            if hasattr(command, "commands"):
+                command, rest = command.commands[rest[0]], rest[1:]
+            command.make_context(words[1], rest)
 
 
 # ---- names -----------------------------------------------------------------------------------------------

@@ -39,7 +39,10 @@ LAYERS = {
     "cli": 7,
     "__main__": 8,
 }
-HEAVY = {"xarray", "dask", "pandas", "pynetdicom", "SimpleITK", "zarr", "pydicom", "matplotlib"}
+HEAVY = {
+    *("xarray", "dask", "pandas", "pynetdicom", "SimpleITK", "zarr", "pydicom", "matplotlib"),
+    *("highdicom", "nibabel", "distributed"),
+}
 CONDA = {"dask[array]": "dask-core", "duckdb": "python-duckdb", "matplotlib": "matplotlib-base"}
 NOT_IN_CONDA = {"pysqlite3"}  # conda's own SQLite is new
 

@@ -56,10 +56,10 @@ def fill(lake: Lake) -> None:
 
 
 def frame_hashes(lake: Lake) -> dict[str, bytes]:
-    """The hashes of the decoded frames of each volume store."""
+    """The hashes of the decoded frames of each volume."""
     import zarr
 
-    stores = [(v.key, lake._store(v)) for v in lake.volumes() if v.key is not None]
+    stores = [(f"{v.series} {v.number}", lake._store(v)) for v in lake.volumes() if v.key is not None]
     assert [path for _key, path in stores if damaged_frames(path)] == []
     return {key: zarr.open_group(path, mode="r")["scale0/frame_hash"][:].tobytes() for key, path in stores}
 
@@ -79,7 +79,9 @@ def told(lake: Lake) -> dict[str, Any]:
         ),
         "refused": sorted(map(repr, lake.refused())),
         "conflicts": sorted(map(repr, lake.conflicts())),
-        "volumes": sorted(repr(replace(volume, store_sha256="")) for volume in lake.volumes()),
+        "volumes": sorted(
+            repr(replace(v, store_sha256="", key=v.key and "", version=1)) for v in lake.volumes()
+        ),
         "frames": frame_hashes(lake),
         "originals": {str(p.relative_to(lake.path)): p.read_bytes() for p in lake.path.rglob("*.dcm")},
     }

@@ -110,11 +110,11 @@ def test_a_volume_that_is_no_more_stays_readable_too(folder: Path) -> None:
 
 
 def test_what_is_still_true_is_not_built_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicomlake.volumes import engine
+    from dicomlake.volumes import builder
 
     with dicomlake.open(folder) as lake:
         before = the_volume(lake)
-        monkeypatch.setattr(engine, "build", None)  # calling it would fail
+        monkeypatch.setattr(builder, "build", None)  # calling it would fail
         assert lake.build_volumes([KEY]) == [before]
         assert lake.findings() == []
         assert lake.build_volumes() == []
@@ -156,17 +156,17 @@ def test_a_rebuild_from_the_originals_leaves_no_store_that_nobody_lists(folder: 
 def test_instances_that_come_while_a_series_is_built_are_not_missed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dicomlake.volumes import engine
+    from dicomlake.volumes import builder
 
-    really = engine.build
+    really = builder.build
     with dicomlake.open(folder) as lake, dicomlake.open(folder) as other:
 
         def build(*given: object) -> Volume:
-            monkeypatch.setattr(engine, "build", really)
+            monkeypatch.setattr(builder, "build", really)
             other.ingest(dicom(6), volumes=False)
             return really(*given)  # type: ignore[arg-type]  # passed on as they came
 
-        monkeypatch.setattr(engine, "build", build)
+        monkeypatch.setattr(builder, "build", build)
         before = the_volume(lake)
         assert lake.ingest(dicom(5)).volumes == ()
         assert the_volume(lake) == before

@@ -116,7 +116,6 @@ class Frame:
     slope: float | None
     intercept: float | None
     units: str | None
-    acquisition_number: int | None
     multiframe: bool
     facets: Mapping[str, Facet] = field(default_factory=dict)
     tile: Tile | None = None
@@ -211,7 +210,6 @@ def first_frame(dataset: Attributes) -> Frame:
         slope=dataset.number("RescaleSlope"),
         intercept=dataset.number("RescaleIntercept"),
         units=_units(dataset, sop_class),
-        acquisition_number=_integer(dataset, "AcquisitionNumber"),
         multiframe=number_of_frames(dataset) > 1 or uses_groups(dataset),
     )
 

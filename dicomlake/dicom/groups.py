@@ -146,14 +146,12 @@ def _described(groups: FunctionalGroups, dataset: Attributes, frame: Frame) -> F
         units = _converted(groups, dataset, index).text("Units") or units
     found = {**frame.facets, **_facets(groups, dataset, frame)}
     kind = found.get("image_type")
-    acquisition = found.get("acquisition")
     return replace(
         frame,
         slope=slope,
         intercept=intercept,
         units=units,
         localizer="LOCALIZER" in kind.split("\\") if isinstance(kind, str) else frame.localizer,
-        acquisition_number=int(acquisition) if isinstance(acquisition, float) else frame.acquisition_number,
         facets=found,
     )
 

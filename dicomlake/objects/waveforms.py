@@ -92,8 +92,8 @@ def _group(item: Attributes, big_endian: bool) -> Group:
         )
     offset = item.number("MultiplexGroupTimeOffset") or 0.0
     padding = item.elements.get(0x5400100A)
-    order = ">" if big_endian else "<"
-    value = np.frombuffer(padding[1], stored.dtype.newbyteorder(order), 1) if padding and padding[1] else None
+    written = stored.dtype.newbyteorder(">" if big_endian else "<")
+    value = np.frombuffer(padding[1], written, 1) if padding and padding[1] else None
     return Group(
         label=item.text("MultiplexGroupLabel"),
         frequency_hz=frequency,

@@ -185,14 +185,6 @@ def most_levels(shape: Sequence[int], dims: Sequence[str], layout: Layout) -> in
     return _SLAB.bit_length() if depth >= slices else depth.bit_length()
 
 
-def slab_depth(slice_bytes: int) -> int:
-    """Slices in a shard of a volume (z, y, x)."""
-    return layout_of((_SLAB, 1, slice_bytes), ("z", "y", "x"), np.uint8).shard[0]
-
-
-# ---- writing -----------------------------------------------------------------------------------------
-
-
 def create_array(
     group: Any, name: str, shape: Sequence[int], dtype: Any, dims: Sequence[str], layout: Layout
 ) -> Any:

@@ -7,7 +7,6 @@ A crash before the commit leaves a store that no row lists: the next build of th
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -20,15 +19,13 @@ import numpy as np
 from dicomlake.catalog import reader, writer
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.dicom.attributes import Attributes
-from dicomlake.dicom.frames import Frame
-from dicomlake.dicom.pixels import frame_hash
 from dicomlake.errors import DicomlakeError, StorageFull, VolumeError
 from dicomlake.progress import Progress, progress
 from dicomlake.records import Finding, Instance, SeriesKey, Volume
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Storage
-from dicomlake.volumes import originals, versions
-from dicomlake.volumes.build import build
+from dicomlake.volumes import versions
+from dicomlake.volumes.builder import Built, build_elsewhere, build_here, pixel_hash, told
 from dicomlake.volumes.plan import Plan, plan
 from dicomlake.volumes.pools import Pool, pool
 
@@ -134,7 +131,7 @@ class _Run:
         self._waiting: deque[SeriesKey] = deque()
         self._jobs: list[_Job] = []
         self._tasks: deque[_Task] = deque()
-        self._under_way: dict[Future[_Built], _Task] = {}
+        self._under_way: dict[Future[Built], _Task] = {}
         self._found: dict[SeriesKey, list[Volume]] = {}
         self._full: StorageFull | None = None
 
@@ -168,12 +165,19 @@ class _Run:
         return not self._under_way or self._busy() + task.weight <= self._pool.slots
 
     def _submit(self, task: _Task) -> None:
-        if task.job.abandoned:
+        job = task.job
+        if job.abandoned or self._is_other(job):
+            job.abandoned = True
             return
-        work = _build if self._pool.here else _build_elsewhere
+        work = build_here if self._pool.here else build_elsewhere
         future = self._pool.executor.submit(work, self._storage, task.plan, task.instances)
         self._under_way[future] = task
-        task.job.under_way += 1
+        job.under_way += 1
+
+    def _is_other(self, job: _Job) -> bool:
+        """Whether the series has got new instances since it was planned: whoever settled them builds it."""
+        with self._catalog.read() as view:
+            return reader.series_id(view, job.key) != job.series_id
 
     def _begin(self) -> bool:
         """Plan the next series that nobody else is building; False when there is none now."""
@@ -207,7 +211,7 @@ class _Run:
         try:
             plans, instances = self._planned(job)
         except Exception as error:  # one series that cannot be understood must not stop the others
-            job.failed(f"its volumes were not planned: {_told(error)}")
+            job.failed(f"its volumes were not planned: {told(error)}")
             job.volumes = list(former)
             return None
         job.volumes = [None] * len(plans)
@@ -223,7 +227,7 @@ class _Run:
             job.key,
             headers,
             original=lambda uid: self._read(instances[uid]),
-            pixel_hash=_pixel_hash(self._storage, instances),
+            pixel_hash=pixel_hash(self._storage, instances),
         )
         return plans, instances
 
@@ -258,13 +262,13 @@ class _Run:
         for future in done:
             self._take(self._under_way.pop(future), future)
 
-    def _take(self, task: _Task, future: Future[_Built]) -> None:
+    def _take(self, task: _Task, future: Future[Built]) -> None:
         job, planned = task.job, task.plan.volume
         job.under_way -= 1
         try:
             built = future.result()
         except (Exception, CancelledError) as error:
-            built = _Built(None, VolumeError(_told(error)))
+            built = Built(None, VolumeError(told(error)))
         if isinstance(built.error, StorageFull):
             return self._stop(job, built.error)
         if built.volume is None:
@@ -334,54 +338,3 @@ class _Run:
             with suppress(DicomlakeError):  # else the next build of the series does it
                 self._tidy(job, entered=False)
             self._close(job)
-
-
-# ---- what a builder does -----------------------------------------------------------------------------
-
-
-class _Built(NamedTuple):
-    """A volume, or why there is none."""
-
-    volume: Volume | None
-    error: DicomlakeError | None = None
-
-
-def _build(storage: Storage, one: Plan, instances: Mapping[str, Instance]) -> _Built:
-    try:
-        return _Built(build(storage, one, instances))
-    except DicomlakeError as error:
-        return _Built(None, error)
-    except MemoryError:
-        return _Built(None, VolumeError("it does not fit into memory"))
-
-
-def _build_elsewhere(storage: Storage, one: Plan, instances: Mapping[str, Instance]) -> _Built:
-    """The same in another process: with a writer of its own, which ends with the task."""
-    mine = copy.copy(storage)
-    try:
-        return _build(mine, one, instances)
-    finally:
-        mine.close()
-
-
-def _pixel_hash(storage: Storage, instances: Mapping[str, Instance]) -> Callable[[Frame], bytes | None]:
-    """The hash of a frame's decoded values, to prove that it is a duplicate of another one."""
-    stored = originals.stored(storage, instances)
-
-    def hashed(frame: Frame) -> bytes | None:
-        source = originals.Source(frame.sop_instance_uid, frame.frame_index, frame.tile)
-        try:
-            values = stored.frame(frame.sop_instance_uid, frame.frame_index)
-            return frame_hash(originals.cut(values, source, frame.pixel.shape, values.dtype))
-        except DicomlakeError:
-            return None
-
-    return hashed
-
-
-def _told(error: BaseException) -> str:
-    """Our own words, or the kind of an error that nobody foresaw: its text may hold anything."""
-    if isinstance(error, DicomlakeError):
-        return str(error)
-    kind = type(error).__name__
-    return f"it ended with an unexpected {kind}: build it again, and report it if that does not help"

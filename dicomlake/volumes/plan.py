@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from dicomlake.dicom import facets, geometry, packed
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.dicom.coordinates import lead_dims
@@ -16,10 +14,8 @@ from dicomlake.dicom.sop_classes import is_image, opens_as_object
 from dicomlake.dicom.stacking import PixelHash, Stack, stack
 from dicomlake.errors import DicomlakeError
 from dicomlake.records import SeriesKey, Volume
-from dicomlake.storage.arrays import slab_depth
+from dicomlake.storage.arrays import level_count
 from dicomlake.volumes.facts import facts, may_be_averaged
-
-_LARGEST_LEVEL = 256  # voxels along the longest axis of the last level
 
 Original = Callable[[str], Attributes]
 """The whole header of an instance, from its original: SOPInstanceUID -> header."""
@@ -97,23 +93,7 @@ def _plan(key: SeriesKey, number: int, one: Stack, headers: dict[str, Attributes
         reason=one.reason,
         info=facts(one, headers[frame.sop_instance_uid]),
     )
-    averaged = may_be_averaged(one, headers[frame.sop_instance_uid])
-    return Plan(_stored(volume, averaged), one.frames, True)
-
-
-def _stored(volume: Volume, averaged: bool) -> Volume:
-    """With how it is to be stored: depth of a slab, number of levels."""
-    plane = int(np.prod(volume.shape[volume.dims.index("y") :]))
-    slab = slab_depth(np.dtype(volume.dtype).itemsize * plane)
-    levels = _levels(volume, slab) if averaged and volume.dims[0] == "z" else 1
-    return replace(volume, info=volume.info | {"slab": slab, "levels": levels})
-
-
-def _levels(volume: Volume, slab: int) -> int:
-    """How many levels the store has: halved until the longest axis is small enough for a quick look, or a
-    slab is down to one slice."""
-    levels, longest = 1, max(volume.shape[:3])
-    while longest > _LARGEST_LEVEL and slab >> levels:
-        longest = -(-longest // 2)
-        levels += 1
-    return levels
+    levels = 1
+    if may_be_averaged(one, headers[frame.sop_instance_uid]):
+        levels = level_count(volume.shape, volume.dims, volume.dtype)
+    return Plan(replace(volume, info=volume.info | {"levels": levels}), one.frames, True)

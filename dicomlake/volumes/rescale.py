@@ -1,39 +1,103 @@
-"""From stored values to values with units: lines, tables, and what must not be rescaled (PS3.3 C.11.1)."""
+"""From stored values to values with units: lines, tables, padding, real-world values (PS3.3 C.11.1)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from dicomlake.errors import DicomlakeError
+from dicomlake.dicom.luts import Lut
+from dicomlake.dicom.real_world import RealWorldMapping
+from dicomlake.errors import GeometryError, QuantityError
 
 _INT16 = np.iinfo(np.int16)
+_EXACT_BITS = 24  # whole numbers of more bits than this are not exact in float32
+_FACTORS = ("rescale_slope", "rescale_intercept")
 
 
 def rescaled(image: xr.DataArray) -> xr.DataArray:
-    """Stored x RescaleSlope + RescaleIntercept, lazily; what is rescaled already comes back as it is.
+    """The values in their units, lazily; what is rescaled already comes back as it is.
 
-    int16 where that is exact, float32 otherwise.
-    Raises DicomlakeError where some slices have a factor and others lack it.
+    By the Modality LUT where there is one, else stored x RescaleSlope + RescaleIntercept. int16 where that is
+    exact, float64 for stored values of more than 24 bits, else float32; colours, bool and images that state
+    no rescale keep their values. Padding becomes NaN where it could not be told from values afterwards:
+    behind a table, and where slices are scaled apart.
+    Raises QuantityError where some slices have a factor and others lack it, where the factors or the table
+    are not at hand, and for an array that does not say what its values are.
+    """
+    if _is_rescaled(image):
+        return image
+    _check_factors(image)
+    if image.attrs.get("modality_lut"):
+        return _by_table(image)
+    slope, intercept = (_factor(image, name, n) for name, n in zip(_FACTORS, (1.0, 0.0), strict=True))
+    if not _states_a_line(image):
+        return _described(image, image, {})
+    if _fits_int16(image.dtype, image.attrs.get("bits_stored"), slope, intercept):
+        return _described(image.astype(np.int16) + np.int16(intercept), image, _moved_padding(image))
+    dtype = _float_for(image)
+    source = without_padding(image, dtype) if _varies(image) else image.astype(dtype)
+    values = source * _as(dtype, slope) + _as(dtype, intercept)
+    return _described(values, image, {} if _varies(image) else _moved_padding(image))
+
+
+def in_units(image: xr.DataArray, factor: float, units: str, rule: str) -> xr.DataArray:
+    """Rescaled values x factor, float32, lazily; the attributes say the units and the rule."""
+    values = rescaled(image)
+    found = (values * values.dtype.type(factor) if values.dtype.kind == "f" else values * factor).astype(
+        np.float32
+    )
+    kept = {k: v for k, v in values.attrs.items() if k != "pet"}  # an SUV is made once
+    padding = {k: float(np.float32(v * factor)) for k, v in kept.items() if k.startswith("padding_")}
+    found.attrs = kept | padding | {"units": units, "rule": rule}
+    return found.rename(image.name)
+
+
+def real_world(image: xr.DataArray, label: str | None) -> xr.DataArray:
+    """Real-world values of stored ones (PS3.3 C.7.6.16.2.11), float32, lazily; NaN where none is defined.
+
+    label: LUTLabel, which tells several mappings apart. Raises QuantityError when there is no such mapping, or
+    more than one, and for values that are no longer the stored ones.
     """
     if image.attrs.get("source") != "stored":
-        return image
-    if image.attrs.get("rescale_mixed"):
-        raise DicomlakeError("some slices have a rescale slope and others have none: take .values as stored")
-    slope, intercept = _factor(image, "rescale_slope", 1.0), _factor(image, "rescale_intercept", 0.0)
-    if slope is None or intercept is None:
-        return image
-    if _fits_int16(image.dtype, image.attrs.get("bits_stored"), slope, intercept):
-        values = image.astype(np.int16) + np.int16(intercept)
-    else:
-        values = image.astype(np.float32) * _float32(slope) + _float32(intercept)
-    result: xr.DataArray = values.drop_vars(["rescale_slope", "rescale_intercept"], errors="ignore")
-    result = result.rename(image.name)
-    kept = {k: v for k, v in image.attrs.items() if not k.startswith(("rescale_", "padding_"))}
-    result.attrs = kept | {"source": "rescaled"}  # not merged: a slope left behind would be applied twice
-    return result
+        raise QuantityError("real-world values are of stored values: take them from the image as it was opened")
+    given = [RealWorldMapping.from_json(one) for one in image.attrs.get("real_world", ())]
+    found = [one for one in given if label is None or one.label == label]
+    if len(found) != 1:
+        raise QuantityError(
+            f"{len(found)} of {len(given)} real-world mappings are meant: "
+            + ("name one with label=, its LUTLabel" if given else "the image states none, use .dicom.rescaled()")
+        )
+    (mapping,) = found
+    values = _elementwise(without_padding(image), lambda v: mapping.apply(v).astype(np.float32), np.float32)
+    described = _described(values, image, {})
+    rule = "RealWorldValueLUTData" if mapping.values else "RealWorldValueSlope and RealWorldValueIntercept"
+    described.attrs |= {"units": mapping.units or "not stated", "rule": rule}
+    return described
+
+
+def interpolable(image: xr.DataArray) -> xr.DataArray:
+    """The array whose values may be averaged: itself, or rescaled where stored values cannot be compared.
+
+    Raises GeometryError for palette indices, between which there is nothing.
+    """
+    if image.attrs.get("photometric_interpretation") == "PALETTE COLOR":
+        raise GeometryError("palette indices have no values in between: they cannot be interpolated")
+    apart = _varies(image) or image.attrs.get("modality_lut") or image.attrs.get("rescale_mixed")
+    return rescaled(image) if apart and image.attrs.get("source") == "stored" else image
+
+
+def without_padding(image: xr.DataArray, dtype: Any = None) -> xr.DataArray:
+    """The array with NaN for padding, as `dtype` (float32 unless that loses digits); itself without padding."""
+    span = padding_range(image)
+    if span is None:
+        return image if dtype is None else image.astype(dtype)
+    inside = (image >= span[0]) & (image <= span[1])
+    found: xr.DataArray = image.astype(dtype or _float_for(image)).where(~inside)
+    found.attrs = {k: v for k, v in image.attrs.items() if not k.startswith("padding_")}
+    return found
 
 
 def padding_range(image: xr.DataArray) -> tuple[float, float] | None:
@@ -45,10 +109,42 @@ def padding_range(image: xr.DataArray) -> tuple[float, float] | None:
     return min(value, limit), max(value, limit)
 
 
+# ---- what the array says ---------------------------------------------------------------------------
+
+
+def _is_rescaled(image: xr.DataArray) -> bool:
+    source = image.attrs.get("source")
+    if source not in ("stored", "rescaled"):
+        raise QuantityError(
+            "this array does not say whether its values are stored or rescaled: it comes from no image, or an"
+            " operation dropped its attributes; keep them with xr.set_options(keep_attrs=True)"
+        )
+    return bool(source == "rescaled")
+
+
+def _check_factors(image: xr.DataArray) -> None:
+    if image.attrs.get("rescale_mixed"):
+        raise QuantityError("some slices have a rescale slope and others have none: take .values as stored")
+    lost = [name for name in image.attrs.get("rescale_varies", ()) if name not in image.coords]
+    if lost:
+        raise QuantityError(
+            f"{' and '.join(lost)} vary between slices, and an operation dropped them: rescale first, then"
+            " compute"
+        )
+
+
+def _varies(image: xr.DataArray) -> bool:
+    return any(name in image.coords for name in _FACTORS)
+
+
+def _states_a_line(image: xr.DataArray) -> bool:
+    """Whether there is anything to do: numbers with factors, not colours or bool."""
+    stated = any(name in image.coords or name in image.attrs for name in _FACTORS)
+    return stated and "rgb" not in image.dims and image.dtype != bool
+
+
 def _factor(image: xr.DataArray, name: str, default: float) -> Any:
-    if name in image.coords:
-        return image.coords[name]
-    return image.attrs.get(name, default)
+    return image.coords[name] if name in image.coords else image.attrs.get(name, default)
 
 
 def _fits_int16(dtype: np.dtype[Any], bits_stored: int | None, slope: Any, intercept: Any) -> bool:
@@ -62,5 +158,74 @@ def _fits_int16(dtype: np.dtype[Any], bits_stored: int | None, slope: Any, inter
     return bool(_INT16.min <= min(low, low + intercept) and max(high, high + intercept) <= _INT16.max)
 
 
-def _float32(value: Any) -> Any:
-    return value.astype(np.float32) if isinstance(value, xr.DataArray) else np.float32(value)
+def _float_for(image: xr.DataArray) -> np.dtype[Any]:
+    """float32, or float64 where float32 would lose digits of what is stored."""
+    if image.dtype.kind in "iu":
+        bits = image.attrs.get("bits_stored") or 8 * image.dtype.itemsize
+        return np.dtype(np.float64 if bits > _EXACT_BITS else np.float32)
+    return np.dtype(np.float64 if image.dtype == np.float64 else np.float32)
+
+
+def _as(dtype: np.dtype[Any], value: Any) -> Any:
+    return value.astype(dtype) if isinstance(value, xr.DataArray) else dtype.type(value)
+
+
+# ---- what becomes of it ----------------------------------------------------------------------------
+
+
+def _by_table(image: xr.DataArray) -> xr.DataArray:
+    given = image.attrs["modality_lut"]
+    if not isinstance(given, Mapping):
+        raise QuantityError(
+            "the image has a Modality LUT that is damaged or not the same for all slices: take .values as stored"
+        )
+    table = Lut.from_json(dict(given))
+    values = _elementwise(without_padding(image), *_looked_up(table))
+    described = _described(values, image, {})
+    described.attrs |= {"units": table.units} if table.units else {}
+    return described
+
+
+def _looked_up(table: Lut) -> tuple[Callable[[Any], Any], Any]:
+    """What a table makes of a block, and its dtype; NaN stays NaN, then all are float32."""
+    dtype = np.dtype(np.uint8 if table.bits <= 8 else np.uint16)
+
+    def apply(block: np.ndarray) -> np.ndarray:
+        if block.dtype.kind != "f":
+            return table.apply(block)
+        missing = np.isnan(block)
+        return np.where(missing, np.float32(np.nan), table.apply(np.where(missing, 0, block)))
+
+    return apply, dtype
+
+
+def _elementwise(image: xr.DataArray, function: Callable[[Any], Any], dtype: Any) -> xr.DataArray:
+    """A function of each block, lazily; float32 from floating point, where NaN may be."""
+    made = np.dtype(np.float32) if image.dtype.kind == "f" else np.dtype(dtype)
+    found: xr.DataArray = xr.apply_ufunc(
+        lambda block: function(block).astype(made, copy=False),
+        image,
+        dask="parallelized",
+        output_dtypes=[made],
+        keep_attrs=True,
+    )
+    return found
+
+
+def _moved_padding(image: xr.DataArray) -> dict[str, float]:
+    """The padding values after the line of the image, rounded as its values are."""
+    dtype = _float_for(image)
+    slope, intercept = (_as(dtype, _factor(image, n, d)) for n, d in zip(_FACTORS, (1.0, 0.0), strict=True))
+    names = ("padding_value", "padding_limit")
+    return {
+        name: float(dtype.type(image.attrs[name]) * slope + intercept) for name in names if name in image.attrs
+    }
+
+
+def _described(values: xr.DataArray, image: xr.DataArray, padding: Mapping[str, float]) -> xr.DataArray:
+    """Values that are rescaled now: factors left behind would be applied twice."""
+    gone = ("rescale_", "padding_", "modality_lut", "real_world")
+    found: xr.DataArray = values.drop_vars(list(_FACTORS), errors="ignore").rename(image.name)
+    kept = {k: v for k, v in image.attrs.items() if not str(k).startswith(gone)}
+    found.attrs = kept | dict(padding) | {"source": "rescaled"}
+    return found

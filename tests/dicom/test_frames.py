@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, PositronEmissionTomographyImageStorage
@@ -24,10 +22,10 @@ def test_a_slice_states_its_place() -> None:
     assert frame.position == (-10.5, 20.0, 3.25)
     assert frame.spacing_mm == (0.7, 0.6)
     assert frame.orientation == (1, 0, 0, 0, 1, 0)
-    assert (frame.instance_number, frame.acquisition_number, frame.frame_index) == (4, 2, 0)
+    assert (frame.instance_number, frame.facets["acquisition"], frame.frame_index) == (4, 2, 0)
     assert frame.has_geometry
     assert not frame.multiframe
-    assert not frame.packed
+    assert frame.tile is None
 
 
 @pytest.mark.parametrize(
@@ -111,26 +109,6 @@ def test_one_frame_of_an_enhanced_object_is_not_a_plain_slice() -> None:
     assert not frame.has_geometry
 
 
-@pytest.mark.parametrize("term", ["MOSAIC", "VFRAME"])
-def test_tiles_of_one_image_are_not_a_plain_slice(term: str) -> None:
-    (frame,) = all_frames(ImageType=["ORIGINAL", "PRIMARY", "M", term])
-    assert frame.packed
-    assert frame.position is None
-
-
-@pytest.mark.parametrize(
-    ("group", "creator", "element", "vr"),
-    [(0x0019, "SIEMENS MR HEADER", 0x0A, "US"), (0x0065, "Image Private Header", 0x50, "DS")],
-)
-def test_tiles_are_recognised_when_only_the_private_count_is_left(
-    group: int, creator: str, element: int, vr: str
-) -> None:
-    ds = slice_dataset()
-    ds.private_block(group, creator, create=True).add_new(element, vr, 36)
-    (frame,) = frames_of(read_header(as_bytes(ds)).dataset)
-    assert frame.packed
-
-
 def test_units_of_ct_without_a_rescale_type_are_hounsfield() -> None:
     frame = slice_frame(RescaleSlope="1", RescaleIntercept="-1024")
     assert (frame.slope, frame.intercept, frame.units) == (1, -1024, "HU")
@@ -157,17 +135,3 @@ def test_the_pixel_description_of_a_phantom_is_what_was_written() -> None:
     ds = slice_dataset(pixels=place_values(1, 7, 9))
     form = pixel_format(read_header(as_bytes(ds)).dataset)
     assert (form.shape, form.bits_stored, form.signed, form.photometric) == ((7, 9), 16, False, "MONOCHROME2")
-
-
-@pytest.mark.parametrize(
-    "folder", ["ts9-siemens", "mosaic-order", "epi-siemens-mosaic", "uih-mr"], ids=lambda name: name
-)
-def test_real_mosaics_and_grids_are_recognised(real_data: Path, folder: str) -> None:
-    seen = 0
-    for path in sorted((real_data / folder).rglob("*")):
-        if path.is_file() and path.suffix not in {".json", ".nii", ".bval", ".bvec", ".txt", ".md"}:
-            header = read_header(path.read_bytes())
-            if header.pixels is not None:
-                assert all(frame.packed for frame in frames_of(header.dataset))
-                seen += 1
-    assert seen

@@ -212,7 +212,7 @@ def test_affines_of_real_series_are_those_of_dcm2niix(real_data: Path, folder: s
     ours = [
         matrix[:3]
         for found in stacks_of_folder(real_data / folder)
-        if found.buildable
+        if found.is_grid
         for size, matrix in relabelled(*as_nifti(found))
         if "x".join(map(str, size)) == shape
     ]

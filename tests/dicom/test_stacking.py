@@ -347,7 +347,7 @@ def test_two_interleaved_acquisitions_are_two_volumes() -> None:
     first = axial(np.arange(10) * 2.0, AcquisitionNumber=1)
     second = axial(np.arange(10) * 2.0 + 1, first_number=11, AcquisitionNumber=2)
     stacks = stack(shuffled(first + second)).stacks
-    assert [(s.verdict, {f.acquisition_number for f in s.frames}) for s in stacks] == [
+    assert [(s.verdict, {f.facets["acquisition"] for f in s.frames}) for s in stacks] == [
         ("regular", {1}),
         ("regular", {2}),
     ]

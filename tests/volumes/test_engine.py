@@ -18,7 +18,7 @@ import dicomlake
 from dicomlake.errors import BrokenObject, StorageError, StorageFull, VolumeError
 from dicomlake.lake import Lake
 from dicomlake.records import Volume
-from dicomlake.volumes import engine, pools
+from dicomlake.volumes import builder, engine, pools
 from tests.objects import ROOT, dicom, series
 from tests.support import PROJECT
 
@@ -67,7 +67,7 @@ def test_a_series_that_cannot_be_decoded_stops_no_other(lake: Lake) -> None:
 
 def test_a_finding_goes_when_the_volume_can_be_built(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "build", raising(VolumeError("no luck")))
+        patch.setattr(builder, "build", raising(VolumeError("no luck")))
         lake.build_volumes()
     assert {finding.message for finding in lake.findings()} == {"volume 0 was not built: no luck"}
     keys = [volume.series for volume in lake.volumes()]
@@ -88,7 +88,7 @@ def test_an_error_that_nobody_foresaw_is_told_by_its_kind_alone(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Its text may hold anything, the name of a patient too."""
-    monkeypatch.setattr(engine, where, raising(ValueError("Phantom^Small")))
+    monkeypatch.setattr(builder if where == "build" else engine, where, raising(ValueError("Phantom^Small")))
     lake.build_volumes()
     assert len(lake.findings()) == MANY
     for finding in lake.findings():
@@ -117,14 +117,14 @@ def test_damaged_headers_of_one_series_stop_no_other(lake: Lake) -> None:
 
 
 def test_a_full_disk_ends_it_and_what_was_built_counts(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = engine.build
+    really = builder.build
 
     def build(storage: Any, one: Any, instances: Any) -> Volume:
         if one.volume.series_uid == uid(3):
             raise StorageFull("no space")
         return really(storage, one, instances)
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(builder, "build", build)
     with pytest.raises(StorageFull, match="no space"):
         lake.build_volumes(workers=1)
     assert built(lake) == [uid(number) for number in range(3)]
@@ -140,14 +140,14 @@ def test_a_full_disk_drops_the_other_volumes_of_the_series(
 ) -> None:
     """Half a series is not entered, and the stores that were made for it go."""
     lake.ingest(dicom(50, series=uid(0), FrameOfReferenceUID="1.2.3"), volumes=False)
-    really = engine.build
+    really = builder.build
 
     def build(storage: Any, one: Any, instances: Any) -> Volume:
         if one.volume.number == 1:
             raise StorageFull("no space")
         return really(storage, one, instances)
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(builder, "build", build)
     with pytest.raises(StorageFull):
         lake.build_volumes([one.key for one in lake.query(SeriesInstanceUID=uid(0))])
     assert lake.volumes() == []
@@ -176,14 +176,14 @@ def test_a_series_that_was_withdrawn_meanwhile_is_no_error(lake: Lake) -> None:
 
 
 def test_what_is_done_is_visible_while_the_rest_is_built(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    really, proceed = engine.build, threading.Event()
+    really, proceed = builder.build, threading.Event()
 
     def build(storage: Any, one: Any, instances: Any) -> Volume:
         if one.volume.series_uid == uid(MANY - 1):
             assert proceed.wait(60)
         return really(storage, one, instances)
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(builder, "build", build)
     thread = threading.Thread(target=lake.build_volumes)
     thread.start()
     while len(built(lake)) < MANY - 1:
@@ -201,7 +201,7 @@ def test_what_a_query_gives_can_be_built(lake: Lake) -> None:
 
 def test_large_volumes_are_built_one_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each keeps all cores busy and needs memory for its slabs."""
-    really, lock, most = engine.build, threading.Lock(), []
+    really, lock, most = builder.build, threading.Lock(), []
     now = 0
 
     def build(storage: Any, one: Any, instances: Any) -> Volume:
@@ -215,7 +215,7 @@ def test_large_volumes_are_built_one_at_a_time(lake: Lake, monkeypatch: pytest.M
             with lock:
                 now -= 1
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(builder, "build", build)
     monkeypatch.setattr(engine, "_LARGE_BYTES", 1)
     lake.build_volumes(workers=4)
     assert max(most) == 1
@@ -285,7 +285,7 @@ def test_a_cluster_builds_the_very_same_stores(
 ) -> None:
     lake.ingest(dicom(9, series=uid(2), PixelData=b"\0\0"), volumes=False)
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "build", None)  # not in this process
+        patch.setattr(builder, "build", None)  # not in this process
         volumes = lake.build_volumes(client=client)
     assert len(built(lake)) == len(volumes) - 1 == MANY - 1
     assert [finding.scope for finding in lake.findings()] == [uid(2)]
@@ -299,7 +299,7 @@ def test_a_cluster_builds_the_very_same_stores(
 def test_the_active_client_is_used_where_it_sees_the_lake(
     lake: Lake, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "build", None)
+    monkeypatch.setattr(builder, "build", None)
     with client.as_current():
         assert lake.ingest(series(3, uid(20))).built != []
         lake.build_volumes()
