@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import spread
-from benchmarks.peers import simpleitk_volume
+from benchmarks.volume_peers import simpleitk_volume
 from benchmarks.workload import files
 from dicomlake.storage import arrays
 

@@ -123,6 +123,12 @@ class Verdict:
         return None if self.reached is None else self.reached.median <= self.target.at_most
 
 
+def returned(_context: object, result: object) -> int:
+    """`Case.done` of cases that return how many units they did."""
+    assert isinstance(result, int)
+    return result
+
+
 def spread(values: Sequence[float]) -> Spread:
     """Median and range. Raises ValueError for no values."""
     if not values:

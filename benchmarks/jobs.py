@@ -1,34 +1,17 @@
-"""The jobs: what is measured, against whom, and what is aimed at."""
+"""The jobs: what is measured, against whom, and what is aimed at. Those about volumes are elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import child, peers
-from benchmarks.harness import Case, Job, Measure, Role, Target
-from benchmarks.workload import Workload, evict, files, warm
+from benchmarks import child, peers, reading_jobs, volume_jobs
+from benchmarks.harness import Case, Job, Measure, Role, Target, returned
+from benchmarks.workload import Workload, files, warm
 
-_COLUMN = 256
 _COPY = "cp -r + fsync of each"
 _ORTHANC = "Orthanc, 4 POST clients"
-_SITK = "SimpleITK"
-
-
-def _loaded(*modules: str) -> None:
-    """Import what a case needs, so that its first run is like the others; one not installed is left."""
-    for module in modules:
-        if not peers.absent(module.partition(".")[0]):
-            import_module(module)
-
-
-def _returned(_context: object, result: object) -> int:
-    """For cases that return what they did."""
-    assert isinstance(result, int)
-    return result
 
 
 # ---- headers
@@ -36,7 +19,7 @@ def _returned(_context: object, result: object) -> int:
 
 def header(work: Workload, _scratch: Path) -> Job:
     """Reading the headers of a CT series, and cataloguing every element of them."""
-    _loaded("pydicom", "gdcm", "dicomlake.dicom.headers", "dicomlake.catalog.attributes")
+    peers.loaded("pydicom", "gdcm", "dicomlake.dicom.headers", "dicomlake.catalog.attributes")
     paths = files(work.ct)
     warm(paths)
     _catalogued(paths[:1])  # loads the dictionaries
@@ -47,15 +30,15 @@ def header(work: Workload, _scratch: Path) -> Job:
         work=len(paths),
         of="files",
         cases=(
-            Case(name="read 16 KiB of each", role="limit", run=lambda _: _heads(paths), done=_returned),
-            Case(name=ours, role="dicomlake", run=lambda _: len(_headers(paths)), done=_returned),
-            Case(name=everything, role="dicomlake", run=lambda _: _catalogued(paths), done=_returned),
-            Case(name=theirs, role="peer", run=lambda _: peers.pydicom_headers(paths), done=_returned),
+            Case(name="read 16 KiB of each", role="limit", run=lambda _: _heads(paths), done=returned),
+            Case(name=ours, role="dicomlake", run=lambda _: len(_headers(paths)), done=returned),
+            Case(name=everything, role="dicomlake", run=lambda _: _catalogued(paths), done=returned),
+            Case(name=theirs, role="peer", run=lambda _: peers.pydicom_headers(paths), done=returned),
             Case(
                 name="gdcm.Scanner, 7 elements",
                 role="peer",
                 run=lambda _: peers.gdcm_scan(paths),
-                done=_returned,
+                done=returned,
                 absent=peers.absent("gdcm"),
             ),
         ),
@@ -113,7 +96,7 @@ def ingest_mr(work: Workload, _scratch: Path) -> Job:
 
 
 def _ingest(name: str, title: str, source: Path) -> Job:
-    _loaded("dicomlake.lake", "dicomlake.ingest.pipeline", "dicomlake.catalog.query", "duckdb")
+    peers.loaded("dicomlake.lake", "dicomlake.ingest.pipeline", "dicomlake.catalog.query", "duckdb")
     paths = files(source)
     warm(paths)
     inside, command = "dicomlake, in process", "dicomlake, command line"
@@ -180,175 +163,6 @@ def _stored(folder: Path, series: int) -> int:
         counts = lake.counts()
     originals = sum(1 for path in files(folder / "lake" / "studies") if path.suffix == ".dcm")
     return originals if counts["instances"] == originals and counts["series"] == series else 0
-
-
-# ---- volumes
-
-
-def volume(work: Workload, _scratch: Path) -> Job:
-    """A CT series to a compressed volume on the disk."""
-    _loaded("SimpleITK", "zarrs", "dicomlake.lake", "dicomlake.volumes.build", "dicomlake.volumes.plan")
-    warm(files(work.ct))
-    ours, theirs = "dicomlake, sharded Zarr", "SimpleITK, compressed NRRD"
-    return Job(
-        name="volume",
-        title=f"A volume from a CT of {work.sizes.ct} slices, durable",
-        work=work.sizes.ct,
-        of="slices",
-        cases=(
-            Case(
-                name="read, write as one file, fsync",
-                role="limit",
-                run=lambda folder: peers.one_file_and_sync(work.ct, folder),
-                done=lambda folder, _: _whole(work.ct, folder / "all", work.sizes.ct),
-            ),
-            Case(
-                name=ours,
-                role="dicomlake",
-                run=lambda lake: sum(one.shape[0] for one in lake.build_volumes(progress=False)),
-                done=lambda lake, slices: slices if all(v.key for v in lake.volumes()) else 0,
-                around=_lake_of(work.ct),
-            ),
-            Case(
-                name=theirs,
-                role="peer",
-                run=lambda folder: peers.simpleitk_nrrd(work.ct, folder),
-                done=lambda folder, _: peers.nrrd_slices(folder),
-                absent=peers.absent(_SITK),
-            ),
-        ),
-        targets=(Target(ours, 1, theirs),),
-    )
-
-
-def _whole(source: Path, copy: Path, count: int) -> int:
-    return count if copy.stat().st_size == sum(path.stat().st_size for path in files(source)) else 0
-
-
-def _lake_of(source: Path) -> Callable[[Path], AbstractContextManager[Any]]:
-    """A context: a lake with the originals of a folder, without volumes."""
-
-    @contextmanager
-    def opened(folder: Path) -> Iterator[Any]:
-        import dicomlake
-
-        with dicomlake.open(folder / "lake", create=True) as lake:
-            lake.ingest(source, volumes=False, link=True, progress=False)
-            yield lake
-
-    return opened
-
-
-def memory(work: Workload, _scratch: Path) -> Job:
-    """The memory that a long series needs."""
-    ours, theirs = "dicomlake builds the volume", "SimpleITK reads the series"
-
-    @contextmanager
-    def lake(folder: Path) -> Iterator[Path]:
-        with _lake_of(work.long_ct)(folder):
-            pass
-        yield folder / "lake"
-
-    return Job(
-        name="memory",
-        title=f"Peak memory with a CT of {work.sizes.long_ct:,} slices",
-        work=work.sizes.long_ct,
-        of="slices",
-        unit="MB",
-        cases=(
-            Case(
-                name=ours,
-                role="dicomlake",
-                run=lambda lake: child.measured("memory-dicomlake", lake),
-                done=_returned,
-                around=lake,
-            ),
-            Case(
-                name=theirs,
-                role="peer",
-                run=lambda _: child.measured("memory-simpleitk", work.long_ct),
-                done=_returned,
-                absent=peers.absent(_SITK),
-            ),
-        ),
-        targets=(Target(ours, 400),),
-    )
-
-
-# ---- one slice
-
-
-def sagittal(work: Workload, scratch: Path) -> Job:
-    """One slice across all files of a series that nobody has read lately."""
-    import dicomlake
-
-    lake = scratch / "sagittal-lake"
-    with dicomlake.open(lake, create=True) as made:
-        made.ingest(work.ct, link=True, progress=False)
-    column, expected = str(_COLUMN), _sagittal_truth(work.ct)
-    inside, whole = "after imports", "from the start of a process"
-
-    def done(offset_hu: int) -> Callable[[object, Any], int]:
-        """Counts the slice when its values are right; SimpleITK gives HU, dicomlake stored values."""
-
-        def count(_context: object, result: Any) -> int:
-            (rows, columns), total = result
-            return int(total - offset_hu * rows * columns == expected)
-
-        return count
-
-    def cold(folder: Path) -> Callable[[Path], AbstractContextManager[Path]]:
-        @contextmanager
-        def evicted(given: Path) -> Iterator[Path]:
-            evict(files(folder))
-            yield given
-
-        return evicted
-
-    def pair(name: str, role: Role, folder: Path, offset_hu: int, missing: str) -> tuple[Case, Case]:
-        return (
-            Case(
-                name=f"{name}, {inside}",
-                role=role,
-                run=lambda _: child.measured(f"slice-{name.lower()}", folder, column),
-                done=done(offset_hu),
-                absent=missing,
-            ),
-            Case(
-                name=f"{name}, {whole}",
-                role=role,
-                run=lambda _: child.whole_process(f"whole-{name.lower()}", folder, column),
-                done=done(offset_hu),
-                around=cold(folder),
-                absent=missing,
-            ),
-        )
-
-    return Job(
-        name="sagittal",
-        title=f"One sagittal slice of a CT of {work.sizes.ct} slices, cold page cache",
-        work=1,
-        of="slices",
-        cases=(
-            *pair("dicomlake", "dicomlake", lake, -_INTERCEPT_HU, ""),
-            *pair(_SITK, "peer", work.ct, 0, peers.absent(_SITK)),
-        ),
-        targets=(
-            Target(f"dicomlake, {inside}", 1 / 15, f"{_SITK}, {inside}"),
-            Target(f"dicomlake, {whole}", 1, f"{_SITK}, {whole}"),
-        ),
-    )
-
-
-_INTERCEPT_HU = -1024  # of chest-ct
-
-
-def _sagittal_truth(folder: Path) -> int:
-    """The sum of the slice in HU, by pydicom."""
-    import pydicom
-
-    columns = (pydicom.dcmread(path).pixel_array[:, _COLUMN] for path in files(folder))
-    return sum(int(column.sum(dtype="int64")) + _INTERCEPT_HU * len(column) for column in columns)
 
 
 # ---- start
@@ -431,9 +245,14 @@ JOBS: dict[str, Callable[[Workload, Path], Job]] = {
     "header": header,
     "ingest-ct": ingest_ct,
     "ingest-mr": ingest_mr,
-    "volume": volume,
-    "memory": memory,
-    "sagittal": sagittal,
+    "volume": volume_jobs.volume,
+    "volume-jpeg-ls": volume_jobs.volume_jpeg_ls,
+    "volume-jpeg-2000": volume_jobs.volume_jpeg_2000,
+    "disk": volume_jobs.disk,
+    "memory": volume_jobs.memory,
+    "memory-enhanced": volume_jobs.memory_enhanced,
+    "sagittal": reading_jobs.sagittal,
+    "patches": reading_jobs.patches,
     "start": start,
     "ls": listing,
 }

@@ -17,12 +17,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.workload import files
-
-if TYPE_CHECKING:
-    import SimpleITK
 
 _START_S = 30
 _STOP_S = 20
@@ -32,6 +28,13 @@ _CLIENTS = 4
 def absent(module: str) -> str:
     """The name of a Python package that is not installed; empty when it is."""
     return "" if find_spec(module) else module
+
+
+def loaded(*modules: str) -> None:
+    """Import what a case needs, so that its first run is like the others; one not installed is left."""
+    for module in modules:
+        if not absent(module.partition(".")[0]):
+            import_module(module)
 
 
 # ---- the limit
@@ -83,34 +86,6 @@ def gdcm_scan(paths: Sequence[Path]) -> int:
         scanner.AddTag(gdcm.Tag(group, element))
     scanner.Scan([str(path) for path in paths])
     return sum(bool(scanner.IsKey(str(path))) for path in paths)
-
-
-def simpleitk_volume(folder: Path) -> SimpleITK.Image:
-    """The series in a folder as a SimpleITK image, sorted by position."""
-    import SimpleITK
-
-    reader = SimpleITK.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    image: SimpleITK.Image = reader.Execute()
-    return image
-
-
-def simpleitk_nrrd(source: Path, folder: Path) -> None:
-    """A series as compressed NRRD, durable."""
-    import SimpleITK
-
-    SimpleITK.WriteImage(simpleitk_volume(source), str(folder / "volume.nrrd"), useCompression=True)
-    sync(folder / "volume.nrrd")
-
-
-def nrrd_slices(folder: Path) -> int:
-    """Slices of what `simpleitk_nrrd` wrote."""
-    import SimpleITK
-
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(folder / "volume.nrrd"))
-    reader.ReadImageInformation()
-    return int(reader.GetSize()[2])
 
 
 # ---- Orthanc

@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import volume_peers
 from benchmarks.harness import Job, Outcome, Spread, Verdict, paired_ratio, spread, verdicts
 
-_PACKAGES = ("dicomlake", "numpy", "pydicom", "SimpleITK", "zarr", "zarrs", "duckdb", "SQLAlchemy")
+_PACKAGES = (
+    *("dicomlake", "numpy", "pydicom", "pyjpegls", "pylibjpeg-openjpeg", "SimpleITK", "nibabel"),
+    *("imagecodecs", "xarray", "zarr", "zarrs", "duckdb", "SQLAlchemy"),
+)
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 
 
@@ -36,7 +41,7 @@ def conditions(rounds: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": dict(_versions(_PACKAGES)),
+        "packages": dict(_versions(_PACKAGES)) | _programs(),
     }
 
 
@@ -46,6 +51,14 @@ def _versions(names: Iterable[str]) -> Iterable[tuple[str, str]]:
             yield name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             yield name, "not installed"
+
+
+def _programs() -> dict[str, str]:
+    """dcm2niix, once or twice: Debian's does not read JPEG-LS, for which another may be there."""
+    found = {volume_peers.dcm2niix_program(), volume_peers.dcm2niix_program(jpeg_ls=True)}
+    versions = sorted(volume_peers.dcm2niix_version(program) for program in found if program)
+    pigz = "with pigz" if shutil.which("pigz") else "without pigz"
+    return {"dcm2niix": f"{' and '.join(versions)} {pigz}" if versions else "not installed"}
 
 
 def as_dict(results: Sequence[Result], given: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks import enhanced
 from dicomlake import datasets
+
+_FOLDERS = ("ct", "mr", "long-ct", "tiny", "jpeg-ls", "jpeg-2000", "enhanced")
+_JPEG_LS = "1.2.840.10008.1.2.4.80"  # JPEG-LS Lossless
+_JPEG_2000 = "1.2.840.10008.1.2.4.90"  # JPEG 2000 Lossless Only
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,12 @@ class Sizes:
     """Slices of each; four echoes make four images of a slice."""
     long_ct: int = 2000
     """Slices of the CT whose conversion must fit in memory, 512 x 512."""
+    frames: int = 2000
+    """Frames of the enhanced CT, one object, 512 x 512."""
+    patches: int = 32
+    """Cubes cut out of a volume at random."""
+    patch: int = 64
+    """Voxels along the side of each."""
     tiny: int = 1000
     """Series of one image of 16 x 16 pixels."""
     starts: int = 5
@@ -35,18 +46,24 @@ class Sizes:
         return 4 * self.mr_slices
 
 
-QUICK = Sizes(ct=6, mr_series=2, mr_slices=1, long_ct=8, tiny=5, starts=1)
+QUICK = Sizes(ct=6, mr_series=2, mr_slices=1, long_ct=8, frames=8, patches=3, patch=4, tiny=5, starts=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Folders of DICOM files, and how much is in them."""
+    """Folders of DICOM files, and how much is in them.
+
+    jpeg_ls, jpeg_2000: the CT, compressed losslessly. enhanced: one large object.
+    """
 
     sizes: Sizes
     ct: Path
     mr: Path
     long_ct: Path
     tiny: Path
+    jpeg_ls: Path
+    jpeg_2000: Path
+    enhanced: Path
 
 
 def files(folder: Path) -> list[Path]:
@@ -74,7 +91,7 @@ def evict(paths: Iterable[Path]) -> None:
 def prepare(folder: Path, sizes: Sizes) -> Workload:
     """Make the workload, or take the one of these sizes that lies there already."""
     note, wanted = folder / "sizes.json", asdict(sizes)
-    made = Workload(sizes, *(folder / name for name in ("ct", "mr", "long-ct", "tiny")))
+    made = Workload(sizes, *(folder / name for name in _FOLDERS))
     if note.is_file() and json.loads(note.read_text()) == wanted:
         return made
     shutil.rmtree(folder, ignore_errors=True)
@@ -82,6 +99,9 @@ def prepare(folder: Path, sizes: Sizes) -> Workload:
     _make_mr(made.mr, sizes)
     _make_long_ct(made.long_ct, files(made.ct), sizes.long_ct)
     _make_tiny(made.tiny, sizes.tiny)
+    _make_compressed(made.jpeg_ls, files(made.ct), _JPEG_LS)
+    _make_compressed(made.jpeg_2000, files(made.ct), _JPEG_2000)
+    enhanced.write(made.enhanced / "enhanced.dcm", files(made.ct), sizes.frames)
     note.write_text(json.dumps(wanted))
     return made
 
@@ -142,3 +162,23 @@ def _make_tiny(folder: Path, count: int) -> None:
         made = renamed(renamed(data, own, number), [image.StudyInstanceUID], number // 10)
         (folder / f"{number:05d}.dcm").write_bytes(made)
     shutil.rmtree(pattern)
+
+
+def _make_compressed(folder: Path, slices: Sequence[Path], transfer_syntax: str) -> None:
+    """The same images, compressed by pydicom's encoders. Raises ValueError if another decoder, GDCM within
+    SimpleITK, sees other values in them."""
+    import numpy as np
+    import pydicom
+    import SimpleITK
+
+    def seen(path: Path) -> np.ndarray:
+        values: np.ndarray = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+        return values
+
+    folder.mkdir()
+    for path in slices:
+        image = pydicom.dcmread(path)
+        image.compress(transfer_syntax, generate_instance_uid=False)
+        image.save_as(folder / path.name)
+        if not np.array_equal(seen(folder / path.name), seen(path)):
+            raise ValueError(f"{path.name} has changed by compression: {transfer_syntax}")

@@ -17,7 +17,7 @@ from dicomlake.catalog.mirror import Mirror
 from dicomlake.catalog.schema import SERIES_COLUMNS, VOLUME_COLUMNS
 from dicomlake.errors import CatalogError, NotALake, StorageFull
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
-from dicomlake.settings import Settings
+from dicomlake.settings import Mode, Settings
 from dicomlake.storage import layout
 from dicomlake.storage.local import LocalStorage
 from dicomlake.tables import frame
@@ -177,6 +177,7 @@ class Lake:
         workers: int | None = None,
         progress: bool | None = None,
         rebuild: bool = False,
+        mode: Mode | None = None,
     ) -> list[Volume]:
         """Make the volumes of these series, or of all that lack theirs; return what became of each.
 
@@ -187,6 +188,8 @@ class Lake:
             if its workers see the lake, else threads do.
         workers: volumes built at once in this process, whatever client is active.
         rebuild: also build what is still true.
+        mode: "copy" or "reference" (`Settings.volumes`); None takes what lake.toml says. A volume that is
+            kept in the other way becomes a new version.
         """
         from dicomlake.ingest.settle import read_original
         from dicomlake.volumes.engine import Options, build_volumes
@@ -196,7 +199,13 @@ class Lake:
             if series is None
             else [one if isinstance(one, SeriesKey) else one.key for one in series]
         )
-        options = Options(rebuild=rebuild, client=client, workers=workers, show=progress)
+        options = Options(
+            rebuild=rebuild,
+            mode=self.settings.volumes if mode is None else mode,
+            client=client,
+            workers=workers,
+            show=progress,
+        )
         return build_volumes(
             self._catalog, self._storage, keys, partial(read_original, self._storage), options
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from dicomlake.errors import GeometryError, VolumeError
@@ -15,10 +17,23 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from dicomlake.catalog.blocks import SeriesHeaders
+    from dicomlake.dicom.attributes import Attributes
 
 Row = dict[str, Any]
 Grid = Literal["as-is", "strict", "resample"]
-_RT_REFERENCE = "ReferencedFrameOfReferenceSequence.RTReferencedStudySequence.RTReferencedSeriesSequence"
+# where objects name the series that they are about: of their own study, and of others
+_COMMON = (
+    "ReferencedSeriesSequence.SeriesInstanceUID",
+    "StudiesContainingOtherReferencedInstancesSequence.ReferencedSeriesSequence.SeriesInstanceUID",
+)
+_EVIDENCE = (
+    "CurrentRequestedProcedureEvidenceSequence.ReferencedSeriesSequence.SeriesInstanceUID",
+    "PertinentOtherEvidenceSequence.ReferencedSeriesSequence.SeriesInstanceUID",
+)
+_DRAWN_ON = (
+    "ReferencedFrameOfReferenceSequence.RTReferencedStudySequence.RTReferencedSeriesSequence"
+    ".SeriesInstanceUID",
+)
 
 
 class Source(Protocol):
@@ -113,46 +128,57 @@ class Series:
             evenly spaced; "resample" makes them so, by interpolation, float32.
         chunks: "auto" makes one Dask chunk of each shard, None opens without Dask.
         level: 1, 2 … open the halved copies for a quick look.
-        Segmentations, structure sets, reports and whatever else is no stack of frames open as what they
-        are (`Lake.open`).
+        Segmentations, structure sets, reports, videos and whatever else is no stack of frames open as what
+        they are (`Lake.open`); several of them as a list. Volumes that could not be built are listed in the
+        attribute `not_built`.
         Raises VolumeError when no volume is built; it says what kept it from being built. Raises
         GeometryError for a grid that cannot be had.
         """
+        _check(grid)
         wanted = [v for v in self.volumes if volume is None or v.number == volume]
         built = [v for v in wanted if v.key is not None]
         if not built:
-            opened = None if wanted or volume is not None else self._source.open_objects(self.key)
+            as_objects = volume is None and (not wanted or self._is_video())
+            opened = self._source.open_objects(self.key) if as_objects else None
             if opened is None:
                 raise VolumeError(_why_not_built(self.uid, wanted, volume))
             return opened
         datasets = [_on_grid(self._source.open_volume(v, chunks=chunks, level=level), v, grid) for v in built]
+        missing = [f"volume {v.number}: {v.reason}" for v in wanted if v.key is None]
         if len(datasets) == 1:
-            return datasets[0]
+            return datasets[0].assign_attrs({"not_built": missing} if missing else {})
         import xarray as xr
 
-        return xr.DataTree.from_dict({f"vol{v.number}": ds for v, ds in zip(built, datasets, strict=True)})
+        tree = xr.DataTree.from_dict({f"vol{v.number}": ds for v, ds in zip(built, datasets, strict=True)})
+        tree.attrs |= {"not_built": missing} if missing else {}
+        return tree
+
+    def _is_video(self) -> bool:
+        from dicomlake.objects.documents import is_video
+
+        return all(is_video(instance.transfer_syntax) for instance in self.instances)
 
     def segmentations(self) -> list[Any]:
         """The Segmentations of this series, in any study; `.open(grid=…)` puts them on its grid."""
-        return self._opened("SEG", "ReferencedSeriesSequence.SeriesInstanceUID")
+        return self._about(["SEG"], _COMMON)
 
     def structures(self) -> list[Any]:
         """The RT structure sets drawn on this series; `.mask(roi, grid)` is exact on its grid."""
-        return self._opened("RTSTRUCT", f"{_RT_REFERENCE}.SeriesInstanceUID")
+        return self._about(["RTSTRUCT"], _DRAWN_ON)
 
     def reports(self) -> list[Any]:
-        """The structured reports whose evidence holds images of this series."""
-        evidence = "CurrentRequestedProcedureEvidenceSequence.ReferencedSeriesSequence.SeriesInstanceUID"
-        return self._opened("SR", evidence)
+        """The structured reports and key object selections whose evidence holds images of this series."""
+        return self._about(["SR", "KO"], _EVIDENCE)
 
     def presentations(self) -> list[Any]:
         """The presentation states of images of this series."""
-        return self._opened("PR", "ReferencedSeriesSequence.SeriesInstanceUID")
+        return self._about(["PR"], _COMMON)
 
     def dose(self, uid: str | None = None) -> xr.DataArray:
         """The RT dose in this series' frame of reference, in Gy, lazily, on its own grid.
 
-        uid: the SeriesInstanceUID of one of several. Raises VolumeError when there is none, or several.
+        uid: the SeriesInstanceUID of one of several. Raises VolumeError when there is none, or several, or
+        the one holds several volumes; QuantityError when it is no dose in Gy.
         """
         reference = self.facts.get("FrameOfReferenceUID")
         found = (
@@ -160,48 +186,65 @@ class Series:
         )
         wanted = [one for one in found if uid in (None, one.uid)]
         if len(wanted) != 1:
-            which = ", ".join(one.uid for one in wanted[:4])
-            raise VolumeError(
-                f"{len(wanted)} dose series share the frame of reference of {self.uid}"
-                + (
-                    f": name one with uid= ({which})"
-                    if wanted
-                    else ": ingest the dose, or open it by its UID"
-                )
-            )
-        dose: xr.DataArray = wanted[0].open().image.dicom.dose()
+            which = ", ".join(one.uid for one in found[:4])
+            remedy = f"name one with uid= ({which})" if found else "ingest the dose, or open it by its UID"
+            raise VolumeError(f"{len(wanted)} dose series are meant for {self.uid}: {remedy}")
+        opened = wanted[0].open()
+        if not hasattr(opened, "image"):
+            raise VolumeError(f"dose series {wanted[0].uid} holds several volumes: open it and choose one")
+        dose: xr.DataArray = opened.image.dicom.dose()
         return dose
 
-    def _opened(self, modality: str, reference: str) -> list[Any]:
-        """The objects of a modality that refer to this series, opened."""
-        found = self._source.query(Modality=modality, **{reference: self.uid})
-        opened = [self._source.open_objects(one.key) for one in found]
-        return [
-            one for each in opened for one in (each if isinstance(each, list) else [each]) if one is not None
-        ]
+    def _about(self, modalities: list[str], paths: Iterable[str]) -> list[Any]:
+        """The objects that refer to this series, opened."""
+        from dicomlake.objects.opening import named_series
+
+        found = [self._source.query(Modality=modalities, **{path: self.uid}) for path in paths]
+        keys = dict.fromkeys(one.key for cohort in found for one in cohort)
+        opened: list[Any] = []
+        for key in keys:
+            of_series = self._source.open_objects(key)
+            if isinstance(of_series, list):  # one of them refers here, perhaps not all
+                opened += [one for one in of_series if self.uid in named_series(one)]
+            elif of_series is not None:
+                opened.append(of_series)
+        return opened
 
     def to_nifti(self, folder: str | Path, *, grid: Grid = "as-is") -> list[Path]:
         """Write every volume as .nii.gz with a BIDS sidecar, and .bval and .bvec for diffusion.
 
-        folder: made when missing. Each echo, component … is a file of its own. Returns the files.
-        Raises GeometryError for a volume without one affine: take grid="resample".
+        folder: made when missing. Each echo, component … is a file of its own. Returns the files, whose names
+        tell modality, SeriesNumber and the beginning of a digest of the SeriesInstanceUID.
+        Raises VolumeError when no volume is built, GeometryError, before anything is written, for a volume
+        without one affine: take grid="resample".
         """
         from pathlib import Path
 
-        from dicomlake.volumes.nifti import bids_facts, parts, write_nifti
+        from dicomlake.volumes.nifti import parts, write_nifti
 
+        volumes = [v for v in self.volumes if v.key is not None]
+        if not volumes:
+            raise VolumeError(_why_not_built(self.uid, self.volumes, None))
+        images = {v.number: self.open(volume=v.number, grid=grid).image for v in volumes}
+        for image in images.values():
+            _ = image.dicom.affine
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        header = next(iter(self._source.headers(self._id)))[1]
-        number = self.facts.get("SeriesNumber") or 0
-        stem = f"{str(self.facts.get('Modality') or 'image').lower()}-{number:03d}"
+        headers = dict(self._source.headers(self._id))
         files: list[Path] = []
-        for one in [v for v in self.volumes if v.key is not None]:
-            image = self.open(volume=one.number, grid=grid).image
-            for name, part in parts(image):
-                path = target / f"{stem}_vol-{one.number}{name}.nii.gz"
-                files += write_nifti(part, path, bids_facts(header, part))
+        for number, image in images.items():
+            stored = self.open(volume=number).image  # a resampled image says no more where it comes from
+            for (name, part), (_, original) in zip(parts(image), parts(stored), strict=True):
+                path = target / f"{self._stem()}_vol-{number}{name}.nii.gz"
+                files += write_nifti(part, path, _sidecar(part, original, headers))
         return files
+
+    def _stem(self) -> str:
+        """A file name for the series that is no other series' and names nobody."""
+        number = self.facts.get("SeriesNumber")
+        given = f"{int(number):03d}-" if isinstance(number, int | float) else ""
+        modality = re.sub("[^a-z]", "", str(self.facts.get("Modality") or "").lower()) or "image"
+        return f"{modality}-{given}{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}"
 
     def __repr__(self) -> str:
         return f"<Series {self.uid}: {_summary(self.facts)}>"
@@ -224,9 +267,21 @@ class Series:
         )
 
 
-def _on_grid(dataset: xr.Dataset, volume: Volume, grid: Grid) -> xr.Dataset:
+def _check(grid: str) -> None:
     if grid not in get_args(Grid):
         raise ValueError(f"grid is one of {', '.join(get_args(Grid))}, not {grid!r}")
+
+
+def _sidecar(part: xr.DataArray, original: xr.DataArray, headers: Mapping[str, Attributes]) -> Row:
+    """The facts of one image, by the header of the object that holds its first frame."""
+    from dicomlake.volumes.sidecar import sidecar
+
+    uid = str(original.instance_uid.values.flat[0])
+    frame = int(original.frame_index.values.flat[0]) if "frame_index" in original.coords else 0
+    return sidecar(headers[uid], part, frame)
+
+
+def _on_grid(dataset: xr.Dataset, volume: Volume, grid: Grid) -> xr.Dataset:
     if grid == "as-is" or volume.verdict == "regular":
         return dataset
     if grid == "strict":

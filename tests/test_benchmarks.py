@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pydicom
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import peers, report, workload
+from benchmarks import enhanced, peers, report, volume_jobs, volume_peers, voxels, workload
 from benchmarks.harness import (
     Case,
     Job,
@@ -27,6 +29,8 @@ from benchmarks.harness import (
 )
 from benchmarks.jobs import JOBS
 from tests.support import PROJECT
+
+TINY = workload.Sizes(ct=3, mr_series=1, mr_slices=1, long_ct=1, frames=1, tiny=1)
 
 
 def case(name: str, values: Any, role: Role = "dicomlake", done: int = 1, absent: str = "") -> Case:
@@ -128,6 +132,71 @@ def test_renaming_uids_keeps_the_length_and_touches_nothing_else() -> None:
     assert renamed == b"head 2.25.123400042 middle 2.25.987654321 tail"
 
 
+def test_the_checksum_tells_another_order_and_shape_but_not_another_width() -> None:
+    values = np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 5
+    assert voxels.digest(values.astype(np.float64)) == voxels.digest(values)
+    others = (values[::-1], values[:, ::-1], values[:, :, ::-1], values.reshape(3, 2, 4), values + 1)
+    assert len({voxels.digest(one) for one in (values, *others)}) == 6
+
+
+def test_a_volume_with_two_slices_exchanged_counts_as_lost(tmp_path: Path) -> None:
+    work = workload.prepare(tmp_path / "data", TINY)
+    paths = voxels.by_position(work.ct)
+    heights = [float(pydicom.dcmread(path).ImagePositionPatient[2]) for path in paths]
+    assert heights == sorted(heights)
+    assert len(set(heights)) == TINY.ct
+    right = np.stack([pydicom.dcmread(p).pixel_array.astype(int) - 1024 for p in paths])  # HU of chest-ct
+    count = volume_jobs._whole(work, lambda _, made: made)
+    assert count(None, right) == TINY.ct
+    assert count(None, right[[1, 0, *range(2, TINY.ct)]]) == 0
+
+
+def test_the_enhanced_ct_is_one_object_with_the_frames_in_their_places(tmp_path: Path) -> None:
+    work = workload.prepare(tmp_path / "data", TINY)
+    slices = workload.files(work.ct)
+    enhanced.write(tmp_path / "made" / "one.dcm", slices, 5)
+    made = pydicom.dcmread(tmp_path / "made" / "one.dcm")
+    expected = [pydicom.dcmread(slices[number % TINY.ct]).pixel_array for number in range(5)]
+    assert np.array_equal(made.pixel_array, np.stack(expected))
+    groups = made.PerFrameFunctionalGroupsSequence
+    heights = [group.PlanePositionSequence[0].ImagePositionPatient[2] for group in groups]
+    assert heights == [0, 0.5, 1, 1.5, 2]
+
+
+def test_a_ct_that_its_compression_has_changed_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = workload.prepare(tmp_path / "data", TINY)
+    slices = workload.files(work.ct)
+
+    def lossy(image: pydicom.Dataset, *_: object, **__: object) -> None:
+        image.PixelData = image.PixelData[:-2] + b"\x7f\x00"
+
+    monkeypatch.setattr(pydicom.Dataset, "compress", lossy)
+    with pytest.raises(ValueError, match="changed by compression"):
+        workload._make_compressed(tmp_path / "lossy", slices, "1.2.840.10008.1.2.4.80")
+
+
+def test_dcm2niix_without_jpeg_ls_is_not_asked_to_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def program(name: str, codecs: str) -> Path:
+        made = tmp_path / name / "dcm2niix"
+        made.parent.mkdir()
+        made.write_text(f'#!/bin/sh\necho "Chris Rorden\'s dcm2niiX version v9 {codecs}"\n')
+        made.chmod(0o755)
+        return made
+
+    plain, full = program("plain", "(JP2:OpenJPEG)"), program("full", "(JP2:OpenJPEG) (JP-LS:CharLS)")
+    monkeypatch.setattr(volume_peers, "absent", lambda module: module)
+    monkeypatch.setenv("PATH", f"{plain.parent}:/bin")
+    assert volume_peers.dcm2niix_program() == plain
+    assert volume_peers.dcm2niix_program(jpeg_ls=True) is None
+    monkeypatch.setenv("PATH", f"{full.parent}:/bin")
+    assert volume_peers.dcm2niix_program(jpeg_ls=True) == full
+    assert volume_peers.dcm2niix_version(full) == "v9 (JP2:OpenJPEG) (JP-LS:CharLS)"
+
+
 def test_every_job_runs_quickly_and_does_all_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +205,12 @@ def test_every_job_runs_quickly_and_does_all_its_work(
     assert [one.job.name for one in results] == list(JOBS)
     troubles = {(r.job.name, o.name): o.trouble for r in results for o in r.outcomes if o.trouble}
     orthanc = {("ingest-ct", "Orthanc, 4 POST clients"), ("ingest-mr", "Orthanc, 4 POST clients")}
-    assert troubles == dict.fromkeys(orthanc, "not installed: Orthanc")
+    assert {name for name, trouble in troubles.items() if trouble == "not installed: Orthanc"} == orthanc
+    others = {name for name in troubles if name not in orthanc}
+    assert others == {
+        (one.job.name, each.name) for one in results for each in one.job.cases if "dcm2niix" in each.absent
+    }
+    assert not others or volume_peers.dcm2niix_program(jpeg_ls=True) is None
     assert all(len(o.values) == 1 for r in results for o in r.outcomes if not o.trouble)
 
     kept = json.loads((tmp_path / "results" / "results.json").read_text())

@@ -60,9 +60,11 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def sample_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small lake with a chest CT and a brain MR; copy it before use."""
+    """A small lake with a chest CT, its RT objects, a brain MR and a PET; copy it before use."""
     folder = tmp_path_factory.mktemp("sample")
     dl.datasets.make("chest-ct", folder / "dicom/ct", slices=FEW)
+    dl.datasets.make("chest-rt", folder / "dicom/rt", slices=FEW)
+    dl.datasets.make("dynamic-pet", folder / "dicom/pet", slices=3)
     dl.datasets.make("brain-mr", folder / "dicom/mr", slices=3)
     with dl.open(folder / "lake", create=True) as lake:
         lake.ingest(folder / "dicom")
@@ -117,7 +119,8 @@ def test_the_code_of_a_how_to_runs(page: Path, sample_lake: Path, in_folder: Pat
 def test_a_volume_opens_in_dask_chunks_without_its_lake(sample_lake: Path) -> None:
     import xarray as xr
 
-    store = next(sample_lake.glob("lake/studies/*/*/volumes/0.zarr"))
+    with dl.open(sample_lake / "lake") as lake:
+        store = lake.path / str(lake.query(Modality="CT")[0].volumes[0].key)
     with xr.open_dataset(store, engine="dicomlake", chunks={}) as dataset:
         assert dataset.image.chunks is not None
         assert dataset.image.dicom.hu().sizes["z"] == FEW
@@ -276,6 +279,16 @@ def test_a_page_names_no_place_of_the_machine_it_was_written_on(page: Path) -> N
 
 def test_the_picture_is_small_enough_for_a_first_screen() -> None:
     assert (DOCS / "images/first-lake.png").stat().st_size < 300 << 10
+
+
+def test_the_pictures_of_the_proof_can_be_drawn_again(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra [lab]: pip install '.[lab]'")
+    runpy.run_path(str(DOCS / "images/make_proof.py"))["draw"](tmp_path)
+    shown = re.findall(
+        r"images/(proof-\w+\.png)", (DOCS / "explanation/proof.md").read_text(encoding="utf-8")
+    )
+    assert {path.name for path in tmp_path.iterdir()} == set(shown)
+    assert all((DOCS / "images" / name).stat().st_size < 100 << 10 for name in shown)
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:

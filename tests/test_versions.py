@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -364,6 +365,35 @@ def test_two_builders_of_one_series_make_it_once(tmp_path: Path) -> None:
         assert [volume.version for volume in one.volumes()] == [1]
         assert one.volume_versions(KEY) == []
         assert one.verify(deep=True).ok
+    assert list((tmp_path / "lake").glob("*building*")) == []
+
+
+def test_the_lock_of_a_series_has_one_holder_at_a_time(tmp_path: Path) -> None:
+    """Also while holders remove the lock file that others wait for."""
+    dicomlake.open(tmp_path / "lake", create=True).close()
+    inside, met, rounds = 0, [], 60
+
+    def enter_and_leave(lake: Lake) -> None:
+        nonlocal inside
+        for _ in range(rounds):
+            with lake._catalog.database.building("a series"):
+                inside += 1
+                met.append(inside)
+                time.sleep(0.0005)  # let others try
+                inside -= 1
+
+    with dicomlake.open(tmp_path / "lake") as one, dicomlake.open(tmp_path / "lake") as other:
+        threads = [threading.Thread(target=enter_and_leave, args=(lake,)) for lake in (one, other) * 3]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with one._catalog.database.building("a series"):
+            with other._catalog.database.building("a series", wait=False) as held:
+                assert not held
+            with other._catalog.database.building("another", wait=False) as held:
+                assert held
+    assert met == [1] * rounds * len(threads)
     assert list((tmp_path / "lake").glob("*building*")) == []
 
 

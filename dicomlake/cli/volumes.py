@@ -18,6 +18,7 @@ BUILD_EXAMPLES = examples(
     "dicomlake volumes build",
     "dicomlake volumes build --where Modality=CT --where 'SliceThickness<1.5'",
     "dicomlake volumes build --again --where Modality=PT --workers 2",
+    "dicomlake volumes build --reference --where Modality=CT",
 )
 LS_EXAMPLES = examples(
     "dicomlake volumes ls",
@@ -49,6 +50,14 @@ def build(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Volumes built at once.", show_default="by the number of cores")
     ] = None,
+    reference: Annotated[
+        bool | None,
+        typer.Option(
+            "--reference/--copy",
+            help="Leave uncompressed voxels in their originals, or copy them into chunks.",
+            show_default="as lake.toml says",
+        ),
+    ] = None,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +69,11 @@ def build(
     with open_lake(lake) as opened:
         chosen = _matching(opened, where) if where or again else None
         volumes = opened.build_volumes(
-            chosen, workers=workers, rebuild=again, progress=False if as_json else None
+            chosen,
+            workers=workers,
+            rebuild=again,
+            mode=None if reference is None else "reference" if reference else "copy",
+            progress=False if as_json else None,
         )
     failed = [volume for volume in volumes if not volume.built]
     if as_json:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from dicomlake.dicom.facet_table import CLOCKS, DIMENSIONS, OTHER, Codes, is_broken_clock, ranks_of
 from dicomlake.dicom.frames import Frame
-from dicomlake.dicom.products import DIMENSIONS, Axis
+from dicomlake.dicom.products import REPEAT, Axis
 from dicomlake.dicom.stacking import Stack
 
 _UNITS = {
@@ -30,10 +31,9 @@ _UNITS = {
     "kvp": "kV",
     "energy": "keV",
 }
+_TEXTS = frozenset({"component", "image_type", "kernel", "quantity", "optical_path", "dim_asl_context"})
+_DIRECTIONS = ("gradient", "gradient_stated", "dim_velocity_encoding")
 _NAMES = {"temporal": "temporal_position", "trigger": "trigger_time", "acquisition": "acquisition_number"}
-_FROM_FIRST = frozenset(
-    {"acquisition_time", "content_time", "reference_time"}
-)  # counted from the first frame of the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +61,40 @@ def coordinates(stack: Stack) -> dict[str, Coordinate]:
     """By name: of each extra axis, and of whatever else differs along them.
 
     An axis whose values were compared by rank has no coordinate of its own name; the values stand beside
-    it over all axes they depend on.
+    it over all axes they depend on. Clocks count from the first frame of the stack; ContentTime is left
+    out where AcquisitionTime is known, unless it proves an axis.
     """
     dims = lead_dims(stack)
     found: dict[str, Coordinate] = {}
-    names = dict.fromkeys(name for frame in stack.frames for name in frame.facets)
     proven = {axis.facet: axis for axis in stack.axes}
-    for facet in names:
+    for facet in _worth_telling(stack.frames, proven):
         values = _values(stack.frames, facet)
-        if facet == "gradient" or (facet not in proven and len(set(values)) == 1):
-            continue
         axis = proven.get(facet)
+        if all(value is None for value in values) or (axis is None and len(set(values)) == 1):
+            continue
         if axis is not None and not axis.ranked and _is_of(axis, facet):
             found[axis.name] = _along(dims, (axis.name,), values, _units(facet))
-        elif facet in _UNITS or facet in _NAMES or facet in proven:
-            along = _depends_on(dims, values)
+        else:
+            along = _depends_on(dims, ranks_of(values, facet))
             found[_free_name(facet, dims, along)] = _along(dims, along, values, _units(facet))
-    if any("gradient" in frame.facets for frame in stack.frames):
-        found |= _gradient(stack, dims)
+    for facet in _DIRECTIONS:
+        found |= _directions(stack.frames, facet, dims)
+    when = found.get("acquisition_time")
     for axis in stack.axes:
-        when = found.get("acquisition_time")
         if axis.facet == "acquisition" and axis.name == "time" and when and when.dims == ("time",):
             found["time"] = when
-        if axis.name not in found and axis.facet == "repeat":
+        if axis.name not in found and axis.facet == REPEAT:
             found[axis.name] = Coordinate((axis.name,), list(range(axis.size)))
     return found
+
+
+def _worth_telling(frames: Sequence[Frame], proven: Mapping[str, Axis]) -> list[str]:
+    """The facets that become coordinates, but for directions."""
+    present = dict.fromkeys(name for frame in frames for name in frame.facets)
+    told = [n for n in present if n in _UNITS or n in _NAMES or n in _TEXTS or n in proven]
+    if all("acquisition_time" in frame.facets for frame in frames) and "content_time" not in proven:
+        told = [name for name in told if name != "content_time"]
+    return [name for name in told if name not in _DIRECTIONS]
 
 
 def _is_of(axis: Axis, facet: str) -> bool:
@@ -96,7 +105,9 @@ def _is_of(axis: Axis, facet: str) -> bool:
 def over_axes(stack: Stack, values: Sequence[Any], units: str | None = None) -> Coordinate:
     """One value for each frame of a stack, along the fewest axes that they depend on."""
     dims = lead_dims(stack)
-    return _along(dims, _depends_on(dims, values), values, units)
+    numbers: dict[Any, int] = {}
+    codes = np.array([numbers.setdefault(value, len(numbers)) for value in values])
+    return _along(dims, _depends_on(dims, codes), values, units)
 
 
 def _units(facet: str) -> str | None:
@@ -105,31 +116,29 @@ def _units(facet: str) -> str | None:
 
 def _free_name(facet: str, dims: Sequence[tuple[str, int]], along: tuple[str, ...]) -> str:
     """A coordinate may bear the name of an axis only when it lies along that axis alone (xarray)."""
-    name = _NAMES.get(facet, facet)
+    name = _NAMES.get(facet, facet.removeprefix(OTHER))
     taken = name in dict(dims) and along != (name,)
     return f"{name}_value" if taken else name
 
 
 def _values(frames: Sequence[Frame], facet: str) -> list[Any]:
+    """What the frames state; clocks from the first of them, nothing where their order is not known."""
     values = [frame.facets.get(facet) for frame in frames]
-    if facet in _FROM_FIRST:
-        known = [value for value in values if isinstance(value, int | float)]
-        first = min(known, default=0.0)
-        return [round(v - first, 6) if isinstance(v, int | float) else None for v in values]
-    return values
+    if facet not in CLOCKS:
+        return values
+    if is_broken_clock(values):
+        return [None] * len(values)
+    first = min((value for value in values if isinstance(value, int | float)), default=0.0)
+    return [round(v - first, 6) if isinstance(v, int | float) else None for v in values]
 
 
-def _depends_on(dims: Sequence[tuple[str, int]], values: Sequence[Any]) -> tuple[str, ...]:
-    """The fewest axes that the values are a function of."""
-    shape = [size for _, size in dims]
-    cells = np.empty(len(values), dtype=object)
-    cells[:] = [(v,) for v in values]
-    block = cells.reshape(shape)
+def _depends_on(dims: Sequence[tuple[str, int]], codes: Codes) -> tuple[str, ...]:
+    """The fewest axes that values are a function of; codes: a number for each value, frame by frame."""
+    block = codes.reshape([size for _, size in dims])
     for count in range(1, len(dims)):
         for chosen in combinations(range(len(dims)), count):
-            others = tuple(i for i in range(len(dims)) if i not in chosen)
-            first = block[tuple(slice(0, 1) if i in others else slice(None) for i in range(len(dims)))]
-            if (block == np.broadcast_to(first, block.shape)).all():
+            first = block[tuple(slice(None) if i in chosen else slice(0, 1) for i in range(len(dims)))]
+            if (block == first).all():
                 return tuple(dims[i][0] for i in chosen)
     return tuple(name for name, _ in dims)
 
@@ -144,18 +153,25 @@ def _along(
     return Coordinate(along, block[index].tolist(), units)
 
 
-def _gradient(stack: Stack, dims: Sequence[tuple[str, int]]) -> dict[str, Coordinate]:
-    """Diffusion gradient directions, unit vectors in LPS; None where there is none (b = 0).
+def _directions(
+    frames: Sequence[Frame], facet: str, dims: Sequence[tuple[str, int]]
+) -> dict[str, Coordinate]:
+    """Directions that the frames state, unit vectors in LPS; None where there is none (b = 0).
 
-    As one table, and by component, as an array cannot carry a coordinate with a dimension it lacks.
+    By component, as an array cannot carry a coordinate with a dimension it lacks; diffusion gradients as
+    one table, too.
     """
-    values = [frame.facets.get("gradient") for frame in stack.frames]
-    along = _depends_on(dims, values)
+    values = [frame.facets.get(facet) for frame in frames]
+    stated = any(isinstance(value, tuple) for value in values)
+    if not stated or (facet != "gradient" and len(set(values)) == 1):
+        return {}
+    along, name = _depends_on(dims, ranks_of(values, facet)), facet.removeprefix(OTHER)
     vectors = [v if isinstance(v, tuple) else (None,) * 3 for v in values]
-    found = {"gradient": Coordinate((*along, "axis"), _lists(_along(dims, along, vectors, None).values))}
-    for i, axis in enumerate("xyz"):
-        found[f"gradient_{axis}"] = _along(dims, along, [v[i] for v in vectors], None)
-    return found
+    parts = {f"{name}_{a}": _along(dims, along, [v[i] for v in vectors], None) for i, a in enumerate("xyz")}
+    if facet != "gradient":
+        return parts
+    table = Coordinate((*along, "axis"), _lists(_along(dims, along, vectors, None).values))
+    return {facet: table} | parts
 
 
 def _lists(values: Any) -> Any:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from dicomlake.dicom import geometry, products
+from dicomlake.dicom import products
 from dicomlake.dicom.frames import Frame
-from dicomlake.dicom.verdicts import judge
+from dicomlake.dicom.planes import Layer, Placed, Planes, by_height, columns, grouped, place
 
-Array = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
 PixelHash = Callable[[Frame], bytes | None]
 
 MIN_ACQUISITION = 3  # frames that an acquisition needs to be a proven stack: any two are equidistant
 _DEEPEST = 3  # facets that frames are split by, one within the other
+_FEW = 32  # layers of a split that need no proof of their own: stations, beds, reconstructions
+_MOST_CONFLICTS = 8  # frames that one place may hold without reason, before they are kept as a mere set
 # What may part frames that lie between each other though no two lie at one place.
 _INTERLEAVED_BY = (
     "acquisition",
@@ -32,302 +31,283 @@ _INTERLEAVED_BY = (
     "kernel",
     "temporal",
 )
+_BESIDE = "parallel planes lie beside each other"
+_TOO_CLOSE = "planes lie so close to each other that places cannot be told apart"
+_NOTHING = "many planes claim each place, and nothing they state tells them apart"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """Frames with an equal number at each of their places.
-
-    frames: C order over `axes`, then places, ascending along the normal. heights: of each place, mm.
-    """
-
-    frames: tuple[Frame, ...]
-    heights: Array
-    axes: tuple[products.Axis, ...] = ()
-    duplicates: tuple[Frame, ...] = ()
-    split_by: tuple[str, ...] = ()
-    partial: bool = False
-    side_by_side: bool = False
-
-    @property
-    def places(self) -> int:
-        """Planes along the normal."""
-        return len(self.frames) // self.repeats
-
-    @property
-    def repeats(self) -> int:
-        """Frames at each place."""
-        return math.prod(axis.size for axis in self.axes)
-
-
-def layers(frames: Sequence[Frame], *, pixel_hash: PixelHash | None = None, depth: int = 0) -> list[Layer]:
+def layers(frames: Sequence[Frame], *, pixel_hash: PixelHash | None = None) -> list[Layer]:
     """The layers of parallel frames, which come in the order of InstanceNumber; no frame is left out."""
-    placed = _placed(frames)
+    return _layers(Planes.of(frames), pixel_hash, 0)
+
+
+def _layers(planes: Planes, pixel_hash: PixelHash | None, depth: int) -> list[Layer]:
+    placed = place(planes)
     if placed is None:
-        return _columns(frames, pixel_hash, depth)
-    places, heights = placed
-    if places.max() + 1 == len(frames):
-        return _interleaved(frames, places, heights, depth)
-    found = products.find_product(frames, places)
-    if found is not None:
-        return [Layer(tuple(frames[i] for i in found.order), heights, found.axes)]
+        return _beside(planes, pixel_hash, depth)
+    return _explained(placed, pixel_hash, depth) or _conflicts(placed, depth)
+
+
+def _explained(placed: Placed, pixel_hash: PixelHash | None, depth: int) -> list[Layer]:
+    """The layers by the first explanation that holds for all planes; empty when none does."""
+    if placed.is_single:
+        return _interleaved(placed, depth)
     return (
-        _without_duplicates(frames, places, pixel_hash, depth)
-        or _split(frames, places, depth)
-        or _cut_short(frames, places, heights)
-        or _repeats(frames, places, heights)
-        or _conflicts(frames, places, depth)
+        _product(placed)
+        or _without_duplicates(placed, pixel_hash, depth)
+        or _split(placed.planes, int(placed.counts.max()), depth)
+        or _repeats(placed)
+        or _covered(placed)
+        or _cut_short(placed)
+        or _uneven(placed)
     )
 
 
-# ---- places ----------------------------------------------------------------------------------------
+# ---- planes beside each other ----------------------------------------------------------------------
 
 
-def _placed(frames: Sequence[Frame]) -> tuple[Places, Array] | None:
-    """The place of each frame, from 0 along the normal, and the height of each place in mm.
+def _beside(planes: Planes, pixel_hash: PixelHash | None, depth: int) -> list[Layer]:
+    """Planes beside each other: as columns of the same place in the plane, or by what parts them.
 
-    None when planes at one height lie beside each other.
+    Else, when the first plane at each height makes a grid, that grid and the others; else as a mere set.
     """
-    tolerance = geometry.same_place_mm(frames[0])
-    positions, along = _positions(frames), _orientation(frames)
-    heights: Array = positions @ geometry.normal(along)
-    order = np.argsort(heights, kind="stable")
-    starts = np.concatenate([[True], np.diff(heights[order]) > tolerance])
-    places = np.empty(len(frames), dtype=np.int64)
-    places[order] = np.cumsum(starts) - 1
-    counts = np.bincount(places)
-    means = np.stack([np.bincount(places, positions[:, axis]) / counts for axis in range(3)], axis=1)
-    if (np.linalg.norm(positions - means[places], axis=1) > tolerance).any():
-        return None
-    return places, np.bincount(places, heights) / counts
+    piles = columns(planes)
+    if depth < _DEEPEST and len(piles) > 1:
+        if min(map(len, piles)) > 1:
+            found = [one for pile in piles for one in _layers(planes.take(pile), pixel_hash, depth + 1)]
+            return _named(found, "in_plane_position")
+        parted = _split(planes, 0, depth) or _out_of_line(planes, pixel_hash, depth)
+        if parted:
+            return parted
+    reason = _TOO_CLOSE if len(piles) == 1 else _BESIDE
+    return [Layer(planes.frames, np.zeros(len(planes.frames)), unordered=reason)]
 
 
-def _columns(frames: Sequence[Frame], pixel_hash: PixelHash | None, depth: int) -> list[Layer]:
-    """Planes beside each other, as columns with the same place in the plane; else as a set of planes."""
-    row, column = geometry.plane_axes(_orientation(frames))
-    beside = _positions(frames) @ np.stack([row, column], axis=1)
-    tolerance = geometry.same_place_mm(frames[0])
-    columns: list[tuple[Array, list[Frame]]] = []
-    for frame, offset in zip(frames, beside, strict=True):
-        for first, members in columns:
-            if np.linalg.norm(offset - first) <= tolerance:
-                members.append(frame)
-                break
-        else:
-            columns.append((offset, [frame]))
-    if len(columns) == 1 or depth >= _DEEPEST or min(len(members) for _, members in columns) < 2:
-        return [Layer(tuple(frames), np.zeros(len(frames)), side_by_side=True)]
-    found = [one for _, members in columns for one in layers(members, pixel_hash=pixel_hash, depth=depth + 1)]
-    return [replace(one, split_by=("in_plane_position", *one.split_by)) for one in found]
+def _out_of_line(planes: Planes, pixel_hash: PixelHash | None, depth: int) -> list[Layer]:
+    """The first plane at each height when these make a grid, and the planes that lie beside them."""
+    places, _ = by_height(planes)
+    first = np.unique(places, return_index=True)[1]
+    if len(first) < MIN_ACQUISITION:
+        return []
+    placed = place(planes.take(first))
+    main = placed.single() if placed is not None and placed.is_single else None
+    if main is None or not main.is_grid:
+        return []
+    rest = np.setdiff1d(np.arange(len(places)), first)
+    others = _layers(planes.take(rest), pixel_hash, depth + 1)
+    return _named([main, *(replace(one, partial=True) for one in others)], "in_plane_position")
 
 
-def _positions(frames: Sequence[Frame]) -> Array:
-    return np.array([frame.position for frame in frames], dtype=float)
-
-
-def _orientation(frames: Sequence[Frame]) -> list[float]:
-    """The mean ImageOrientationPatient."""
-    mean: list[float] = np.array([frame.orientation for frame in frames], dtype=float).mean(axis=0).tolist()
-    return mean
+def _named(found: Sequence[Layer], name: str) -> list[Layer]:
+    """The layers with what parts them from each other."""
+    return [replace(one, split_by=(name, *one.split_by)) for one in found]
 
 
 # ---- one frame at each place -----------------------------------------------------------------------
 
 
-def _single(frames: Sequence[Frame], places: Places, heights: Array) -> Layer:
-    return Layer(tuple(frames[i] for i in np.argsort(places)), heights)
-
-
-def _is_grid(layer: Layer) -> bool:
-    if layer.side_by_side:
-        return False
-    return judge(layer.frames, np.tile(np.arange(layer.places), layer.repeats), layer.heights).is_grid
-
-
-def _interleaved(frames: Sequence[Frame], places: Places, heights: Array, depth: int) -> list[Layer]:
+def _interleaved(placed: Placed, depth: int) -> list[Layer]:
     """One layer, or one each for acquisitions that interleave in space.
 
     Together these may look like one regular volume of half the step, yet were taken one after another.
     Those that follow each other in space, or form no grid by themselves, are not split.
     """
-    single = _single(frames, places, heights)
+    table, order = placed.planes.table, np.argsort(placed.places)
     for facet in _INTERLEAVED_BY if depth < _DEEPEST else ():
-        values = [products.value_of(frame, facet) for frame in single.frames]
-        distinct = len(set(values))
-        runs = 1 + sum(a != b for a, b in pairwise(values))
-        if None in values or distinct == 1 or runs == distinct:
+        if facet not in table.columns or not table.is_complete(facet):
             continue
-        groups = [[single.frames[i] for i in part] for part in products.groups_by(single.frames, facet)]
-        if min(map(len, groups)) < MIN_ACQUISITION:
+        groups = table.groups(facet)
+        in_space = table.columns[facet][order].tolist()
+        follow = 1 + sum(a != b for a, b in pairwise(in_space)) == len(groups)
+        if follow or min(map(len, groups)) < MIN_ACQUISITION:
             continue
-        parts = [layer for group in groups for layer in layers(group, depth=_DEEPEST)]
-        if all(map(_is_grid, parts)):
-            return [replace(part, split_by=(facet, *part.split_by)) for part in parts]
-    return [single]
+        parts = [placed.single(group) for group in groups]
+        if all(part.is_grid for part in parts):
+            return _named(parts, facet)
+    return [placed.single()]
 
 
 # ---- several frames at a place ---------------------------------------------------------------------
 
 
-def _without_duplicates(
-    frames: Sequence[Frame], places: Places, pixel_hash: PixelHash | None, depth: int
-) -> list[Layer]:
+def _product(placed: Placed) -> list[Layer]:
+    found = products.find_product(placed.planes.table, placed.places)
+    return [placed.layer(found)] if found else []
+
+
+def _without_duplicates(placed: Placed, pixel_hash: PixelHash | None, depth: int) -> list[Layer]:
     """The layers of what is left without exact duplicates; empty when there is none.
 
     Frames are duplicates when they are equal in place, in all that they say, and in their pixels.
     """
     if pixel_hash is None:
         return []
+    frames = placed.planes.frames
     alike: dict[object, list[int]] = {}
     for i, frame in enumerate(frames):
         said = (frame.slope, frame.intercept, tuple(sorted(frame.facets.items(), key=str)))
-        alike.setdefault((int(places[i]), said), []).append(i)
-    extra: set[int] = set()
+        alike.setdefault((int(placed.places[i]), said), []).append(i)
+    like: dict[int, int] = {}  # duplicate -> the frame that is kept
     for members in alike.values():
-        seen: set[bytes] = set()
+        seen: dict[bytes, int] = {}
         for i in members if len(members) > 1 else ():
             digest = pixel_hash(frames[i])
             if digest in seen:
-                extra.add(i)
+                like[i] = seen[digest]
             elif digest is not None:
-                seen.add(digest)
-    if not extra:
+                seen[digest] = i
+    if not like:
         return []
-    kept = [frame for i, frame in enumerate(frames) if i not in extra]
-    return _hand_out(layers(kept, depth=depth), [frames[i] for i in sorted(extra)])
+    kept = placed.take(np.array([i for i in range(len(frames)) if i not in like], dtype=np.int64))
+    found = _explained(kept, None, depth) or _conflicts(kept, depth)
+    return _hand_out(found, [(frames[i], frames[j]) for i, j in like.items()])
 
 
-def _hand_out(found: list[Layer], duplicates: Sequence[Frame]) -> list[Layer]:
-    """Each duplicate to the layer that holds its like."""
-    given: list[list[Frame]] = [[] for _ in found]
-    for frame in duplicates:
-        which = next(k for k, layer in enumerate(found) if _holds_like(layer, frame))
-        given[which].append(frame)
+def _hand_out(found: list[Layer], pairs: Sequence[tuple[Frame, Frame]]) -> list[Layer]:
+    """Each duplicate to the layer that holds the frame it is like."""
+    extra: dict[int, list[Frame]] = {}
+    for duplicate, kept in pairs:
+        extra.setdefault(id(kept), []).append(duplicate)
     return [
-        replace(layer, duplicates=(*layer.duplicates, *extra))
-        for layer, extra in zip(found, given, strict=True)
+        replace(one, duplicates=tuple(twin for frame in one.frames for twin in extra.get(id(frame), ())))
+        for one in found
     ]
 
 
-def _holds_like(layer: Layer, frame: Frame) -> bool:
-    tolerance = geometry.same_place_mm(frame)
-    place = np.array(frame.position, dtype=float)
-    return any(
-        one.facets == frame.facets and np.linalg.norm(np.array(one.position) - place) <= tolerance
-        for one in layer.frames
-    )
-
-
-def _split(frames: Sequence[Frame], places: Places, depth: int) -> list[Layer]:
+def _split(planes: Planes, most: int, depth: int) -> list[Layer]:
     """The fewest clean layers that the values of one facet part the frames into; empty when none does.
 
     Clean: each is one frame or one product at each place. Equal sets of places join to a product along
-    the facet; what is left of a series that was cut short is partial.
+    the facet; what is left of a series that was cut short is partial. most: frames at one place.
     """
     best: list[Layer] = []
-    most = int(np.bincount(places).max())
-    for facet in products.varying(frames) if depth < _DEEPEST else ():
-        groups = [[frames[i] for i in part] for part in products.groups_by(frames, facet)]
-        if len(groups) > 2 * most + 2 and len(groups) * MIN_ACQUISITION > len(frames):
+    for facet in planes.table.columns if depth < _DEEPEST else ():
+        groups = planes.table.groups(facet)
+        if len(groups) > 2 * most + 2 and len(groups) * MIN_ACQUISITION > len(planes.frames):
             continue
-        parts = [_clean(group, depth + 1) for group in groups]
-        found = _joined(facet, [layer for part in parts for layer in part]) if all(parts) else []
-        if found and (not best or len(found) < len(best)) and _worth(found, most):
-            best = found
+        parts: list[Layer] = []
+        for group in groups:
+            clean = _clean(planes.take(group), depth + 1)
+            parts += clean
+            if not clean:
+                break
+        else:
+            found = _joined(facet, parts, planes)
+            if (not best or len(found) < len(best)) and _is_worth(found, most):
+                best = found
     return best
 
 
-def _clean(group: Sequence[Frame], depth: int) -> list[Layer]:
+def _clean(planes: Planes, depth: int) -> list[Layer]:
     """The layers of a group when they are told apart by what its frames say; empty otherwise."""
-    placed = _placed(group)
+    placed = place(planes)
     if placed is None:
         return []
-    places, heights = placed
-    if places.max() + 1 == len(group):
-        return [_single(group, places, heights)]
-    found = products.find_product(group, places)
-    if found is not None:
-        return [Layer(tuple(group[i] for i in found.order), heights, found.axes)]
-    return _split(group, places, depth)
+    if placed.is_single:
+        return [placed.single()]
+    return _product(placed) or _split(planes, int(placed.counts.max()), depth)
 
 
-def _worth(found: Sequence[Layer], most: int) -> bool:
-    """Whether a split explains the frames: few layers, or layers that are grids by themselves."""
-    if len(found) <= most + 1 or any(layer.axes for layer in found):
+def _is_worth(found: Sequence[Layer], most: int) -> bool:
+    """Whether a split explains the frames: few layers, or layers that are proven by themselves."""
+    if len(found) <= min(most + 1, _FEW):
         return True
-    return all(layer.places >= MIN_ACQUISITION and _is_grid(layer) for layer in found)
+    return all(layer.axes or (layer.places >= MIN_ACQUISITION and layer.is_grid) for layer in found)
 
 
-def _joined(facet: str, parts: Sequence[Layer]) -> list[Layer]:
+def _joined(facet: str, parts: Sequence[Layer], planes: Planes) -> list[Layer]:
     """Layers that cover the same places, joined along the facet where that is a product."""
-    alike: dict[object, list[Layer]] = {}
-    for part in parts:
-        axes = tuple((axis.name, axis.size) for axis in part.axes)
-        steps = np.rint(part.heights / (4 * geometry.same_place_mm(part.frames[0])))
-        alike.setdefault((axes, tuple(steps.tolist())), []).append(part)
-    groups = list(alike.values())
+    groups = _alike(parts, planes.tolerance_mm)
     largest = max(groups, key=lambda group: (len(group), group[0].places))
+    index = {id(frame): i for i, frame in enumerate(planes.frames)}
     found: list[Layer] = []
     for group in groups:
-        together = _product_of(group) if len(group) > 1 else None
+        members = [index[id(frame)] for layer in group for frame in layer.frames]
+        placed = place(planes.take(np.array(members, dtype=np.int64))) if len(group) > 1 else None
+        together = _product(placed) if placed is not None else []
         # a rest of what was cut short: fewer places than those that repeat
         rest = group is not largest and len(largest) > 1 and group[0].places < largest[0].places
         found += [
             replace(layer, split_by=(facet, *layer.split_by), partial=layer.partial or rest)
-            for layer in ([together] if together else group)
+            for layer in together or group
         ]
     return found
 
 
-def _product_of(group: Sequence[Layer]) -> Layer | None:
-    frames = [frame for layer in group for frame in layer.frames]
-    placed = _placed(frames)
-    if placed is None:
-        return None
-    found = products.find_product(frames, placed[0])
-    return Layer(tuple(frames[i] for i in found.order), placed[1], found.axes) if found else None
+def _alike(parts: Sequence[Layer], tolerance_mm: float) -> list[list[Layer]]:
+    """Layers of equal axes and heights together."""
+    groups: list[list[Layer]] = []
+    near: dict[object, list[list[Layer]]] = {}  # by axes and the first height, in steps of the tolerance
+    for part in parts:
+        shape = (part.places, tuple((axis.name, axis.size) for axis in part.axes))
+        step = math.floor(part.heights[0] / tolerance_mm)
+        like = [group for by in (-1, 0, 1) for group in near.get((shape, step + by), ())]
+        same = [g for g in like if np.abs(g[0].heights - part.heights).max() <= tolerance_mm]
+        if same:
+            same[0].append(part)
+        else:
+            groups.append([part])
+            near.setdefault((shape, step), []).append(groups[-1])
+    return groups
 
 
-def _cut_short(frames: Sequence[Frame], places: Places, heights: Array) -> list[Layer]:
-    """A series over time that ended before its last round was whole: the whole rounds, and the rest.
-
-    Frames are ranked by time at each place, as times differ a little from place to place.
-    """
-    ranked = products.ranked_by_time(frames, places)
-    if ranked is None:
+def _cut_short(placed: Placed) -> list[Layer]:
+    """A series over time that ended before its last round was whole: the whole rounds, and the rest."""
+    whole = int(placed.counts.min())
+    if whole < 2 or int(placed.counts.max()) != whole + 1:
         return []
-    whole = int(np.bincount(places).min())
-    rest = np.flatnonzero(ranked >= whole)
-    if whole < 2 or int(ranked.max()) != whole:
+    rounds = products.rounds(placed.planes.table, placed.places)
+    if rounds is None:
         return []
-    kept = np.flatnonzero(ranked < whole)
-    found = products.find_product([frames[i] for i in kept.tolist()], places[kept])
+    kept = placed.take(np.flatnonzero(rounds < whole))
+    main = _product(kept) or _repeats(kept)
+    rest = [replace(placed.single(np.flatnonzero(rounds >= whole)), partial=True)]
+    return _named([*main, *rest], "time") if main else []
+
+
+def _repeats(placed: Placed) -> list[Layer]:
+    """Frames that nothing tells apart but InstanceNumber, as often at each place: repeats."""
+    found = products.repeated(placed.planes.table, placed.places)
+    return [placed.layer(found)] if found else []
+
+
+def _covered(placed: Placed) -> list[Layer]:
+    """A product, and the few frames that contradict one of its cells."""
+    found = products.covering(placed.planes.table, placed.places)
     if found is None:
         return []
-    part = [frames[i] for i in rest[np.argsort(places[rest])].tolist()]
-    split_by = ("time",)
-    return [
-        Layer(tuple(frames[int(kept[i])] for i in found.order), heights, found.axes, split_by=split_by),
-        Layer(tuple(part), heights[np.sort(places[rest])], split_by=split_by, partial=True),
-    ]
+    rest = _one_by_one(placed.take(found[1]))
+    return _named([placed.layer(found[0]), *(replace(one, partial=True) for one in rest)], "conflict")
 
 
-def _repeats(frames: Sequence[Frame], places: Places, heights: Array) -> list[Layer]:
-    """Frames that nothing tells apart but InstanceNumber, as often at each place: repeats."""
-    found = products.repeated(frames, places)
-    return [Layer(tuple(frames[i] for i in found.order), heights, found.axes)] if found else []
+def _uneven(placed: Placed) -> list[Layer]:
+    """Places with equally many frames together, each a product: some slices of a cine have a phase more."""
+    counts = placed.counts
+    if counts.min() < 2 or counts.min() == counts.max():
+        return []
+    found: list[Layer] = []
+    for index in grouped(counts[placed.places]):
+        part = _product(placed.take(index))
+        if not part:
+            return []
+        found += part
+    return _named(found, "frames_at_place")
 
 
-def _conflicts(frames: Sequence[Frame], places: Places, depth: int) -> list[Layer]:
+def _conflicts(placed: Placed, depth: int) -> list[Layer]:
     """The first frame at each place, and what contradicts it as layers of its own."""
-    first: dict[int, int] = {}
-    for i, place in enumerate(places.tolist()):
-        first.setdefault(place, i)
-    kept = sorted(first.values())
-    rest = [frame for i, frame in enumerate(frames) if i not in first.values()]
-    main = layers([frames[i] for i in kept], depth=_DEEPEST)
-    others = layers(rest, depth=depth)
-    return [
-        *(replace(layer, split_by=("conflict", *layer.split_by)) for layer in main),
-        *(replace(layer, split_by=("conflict", *layer.split_by), partial=True) for layer in others),
-    ]
+    first = np.unique(placed.places, return_index=True)[1]
+    rest = placed.take(np.setdiff1d(np.arange(len(placed.places)), first))
+    others = (rest.is_single and [rest.single()]) or _explained(rest, None, depth) or _one_by_one(rest)
+    return _named([placed.single(first), *(replace(one, partial=True) for one in others)], "conflict")
+
+
+def _one_by_one(placed: Placed) -> list[Layer]:
+    """Frames that nothing tells apart: the first at each place, the second …; many are a mere set."""
+    if placed.counts.max() > _MOST_CONFLICTS:
+        frames = placed.planes.frames
+        return [Layer(frames, np.zeros(len(frames)), unordered=_NOTHING)]
+    order = np.argsort(placed.places, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(placed.counts)[:-1]])
+    ranks = np.arange(len(order)) - np.repeat(starts, placed.counts)
+    return [placed.single(np.sort(order[ranks == rank])) for rank in range(int(ranks.max()) + 1)]

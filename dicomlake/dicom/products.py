@@ -7,60 +7,23 @@ cell; then every frame has a cell and every cell a frame. Nothing here knows geo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from dicomlake.dicom.facet_table import DIMENSIONS, OTHER, TIMES, Codes, FacetTable, compact
 from dicomlake.dicom.frames import Frame
 
-Codes = npt.NDArray[np.int64]
-
-# Facet -> dimension it makes, in the order they are tried: what was set before what merely happened.
-DIMENSIONS = {
-    "component": "component",
-    "echo": "echo",
-    "b": "b",
-    "inversion": "inversion",
-    "flip": "flip",
-    "quantity": "quantity",
-    "image_type": "image_type",
-    "kernel": "kernel",
-    "kvp": "kvp",
-    "energy": "energy",
-    "optical_path": "optical_path",
-    "segment": "segment",
-    "energy_window": "energy_window",
-    "detector": "detector",
-    "phase": "phase",
-    "rr_interval": "rr_interval",
-    "time_slot": "time_slot",
-    "rotation": "rotation",
-    "angular_view": "angular_view",
-    "temporal": "time",
-    "cardiac_phase": "phase",
-    "trigger": "phase",
-    "frame_reference_time": "time",
-    "dynamic_time": "time",
-    "time_slice": "time",
-    "acquisition": "acquisition",
-    "acquisition_time": "time",
-    "reference_time": "time",
-    "content_time": "time",
-}
-_LATE = "dim_"  # other dimension indices of the object come last
-# Values that may differ a little from place to place, and are then compared by their rank at each place.
-_TIMES = (
-    "trigger",
-    "frame_reference_time",
-    "dynamic_time",
-    "acquisition_time",
-    "reference_time",
-    "content_time",
+# What was set for a whole round of planes: an array in which it changes from place to place mixes them up.
+_SET = (
+    *("component", "echo", "b", "quantity", "kvp", "energy", "optical_path", "segment"),
+    *("energy_window", "detector", "dim_asl_context", "dim_velocity_encoding"),
 )
+# What should agree as well where frames are told apart by mere order.
+_EXPECTED = (*_SET, "image_type", "kernel", "temporal", "cardiac_phase")
+_BEATS = "trigger"  # counted from each heartbeat: no clock that all places share
 _HAPPENED = frozenset(
     (
         "temporal",
@@ -70,6 +33,7 @@ _HAPPENED = frozenset(
         "reference_time",
         "content_time",
         "time_slice",
+        "repeat",
     )
 )
 # From slowest to fastest axis of an array; z, y, x follow.
@@ -89,6 +53,7 @@ _ORDER = (
 )
 _MOST_AXES = 3
 _MOST_AXES_WITHOUT_PLACE = 5  # nuclear medicine: windows, detectors, phases, rotations, views
+_MOST_EXTRA = 0.2  # share of frames that may be in conflict with a product of the others
 REPEAT = "repeat"
 
 
@@ -114,142 +79,153 @@ class Product:
     order: tuple[int, ...]
 
 
-def find_product(frames: Sequence[Frame], places: Codes) -> Product | None:
-    """The simplest complete product, or None; places: of each frame, numbered 0, 1, … along the normal."""
-    columns = {name: codes for name, codes in _columns(frames).items() if _varies_within(codes, places)}
-    most = _MOST_AXES if places.max() > 0 else _MOST_AXES_WITHOUT_PLACE
-    for names in _subsets(list(columns), most):
-        found = _complete([columns[name] for name in names], places)
-        if found is not None:
-            return _product(frames, names, found, places)
-    for names in _subsets(list(columns), most):
-        found = _ranked(frames, names, columns, places)
-        if found is not None:
-            return _product(frames, names, found, places, ranked=names[-1])
+def find_product(table: FacetTable, places: Codes) -> Product | None:
+    """The simplest complete product, or None; places: of each frame, numbered 0, 1, … along the normal.
+
+    Exact values before ranks of times, one facet before two. Refused where something that is set for a
+    round of planes changes from place to place within a cell.
+    """
+    counts = np.bincount(places)
+    if counts.min() != counts.max():
+        return None
+    most = _MOST_AXES if len(counts) > 1 else _MOST_AXES_WITHOUT_PLACE
+    columns = _varying(table, places)
+    exact = {name: codes for name, codes in columns.items() if counts[0] % (codes.max() + 1) == 0}
+    for names in _subsets(list(exact), 1, most):
+        chosen = [exact[name] for name in names]
+        if _is_complete(chosen, places) and not _contradicted(columns, _cells(chosen), _SET):
+            return _product(table, names, chosen, places)
+    timed = [name for name in TIMES if name in columns and table.is_complete(name)]
+    for others in _subsets(list(exact), 0, most - 1):
+        for last in timed:
+            ranked = _ranked([exact[name] for name in others], columns[last], places, last != _BEATS)
+            if ranked and not _contradicted(columns, _cells(ranked), _EXPECTED):
+                return _product(table, (*others, last), ranked, places, ranked=last)
     return None
 
 
-def repeated(frames: Sequence[Frame], places: Codes) -> Product | None:
+def repeated(table: FacetTable, places: Codes) -> Product | None:
     """The frames as repeats by InstanceNumber, when every place has as many and they count alike.
 
     Alike: at every place the numbers grow by the same steps, or all numbers of a round are below those of
     the next. Otherwise nothing says which frames belong to one round, and the answer is None.
     """
-    counts, numbers = np.bincount(places), _numbers(frames)
-    if numbers is None or len(set(counts.tolist())) != 1:
+    counts, numbers = np.bincount(places), _numbers(table.frames)
+    if numbers is None or counts.min() != counts.max():
         return None
     ranks = _ranks(numbers, places)
-    if ranks is None:
+    if ranks is None or _contradicted(_varying(table, places), ranks, _EXPECTED):
         return None
     order = np.lexsort((places, ranks))
     rounds = numbers[order].reshape(int(counts[0]), -1)
     steps = rounds - rounds[0]
     if not ((steps == steps[:, :1]).all() or (rounds[1:].min(axis=1) > rounds[:-1].max(axis=1)).all()):
         return None
-    return Product((Axis(REPEAT, int(counts[0]), REPEAT),), tuple(order.tolist()))
+    return _product(table, (REPEAT,), [ranks], places)
 
 
-def _numbers(frames: Sequence[Frame]) -> Codes | None:
-    """What counts the frames: InstanceNumber, the frame's place within one object; None when absent."""
-    if len({frame.sop_instance_uid for frame in frames}) == 1:
-        return np.array([frame.frame_index for frame in frames], dtype=np.int64)
-    if any(frame.instance_number is None for frame in frames):
-        return None
-    return np.array([frame.instance_number for frame in frames], dtype=np.int64)
+def rounds(table: FacetTable, places: Codes) -> Codes | None:
+    """The round that each frame belongs to, where all frames of a round come before those of the next.
 
-
-def ranked_by_time(frames: Sequence[Frame], places: Codes) -> Codes | None:
-    """The rank of each frame among those at its place by the first kind of time that tells them apart."""
-    for name, codes in _columns(frames).items():
-        if name in _TIMES and all(name in frame.facets for frame in frames):
-            ranks = _ranks(codes, places)
-            if ranks is not None:
-                return ranks
+    By the first kind of time, else by InstanceNumber. A frame that is lost within a round makes the later
+    ones of its place seem early; then they are no rounds, and the answer is None.
+    """
+    numbers = _numbers(table.frames)
+    clocks = [
+        compact(table.columns[name]) for name in TIMES if name in table.columns and table.is_complete(name)
+    ]
+    for codes in (*clocks, *(() if numbers is None else (numbers,))):
+        ranks = _ranks(codes, places)
+        if ranks is not None and _follow(codes, ranks, np.zeros_like(places)):
+            return ranks
     return None
 
 
-def groups_by(frames: Sequence[Frame], facet: str) -> list[list[int]]:
-    """The indices of the frames with each value of a facet, values ascending."""
-    codes = _columns(frames)[facet]
-    return [np.flatnonzero(codes == code).tolist() for code in range(int(codes.max()) + 1)]
+def covering(table: FacetTable, places: Codes) -> tuple[Product, Codes] | None:
+    """A product of the first frame in each cell, and which frames are left over: others in taken cells.
+
+    For a series in which a few frames contradict the others; None when that are more than a few.
+    """
+    count, depth = len(places), int(places.max()) + 1
+    columns = _varying(table, places)
+    best: Codes | None = None
+    for names in _subsets(list(columns), 1, _MOST_AXES):
+        filled = math.prod(int(columns[name].max()) + 1 for name in names) * depth
+        if not (1 - _MOST_EXTRA) * count <= filled < count or (best is not None and filled <= len(best)):
+            continue
+        first = np.unique(_cells([places, *(columns[name] for name in names)]), return_index=True)[1]
+        if len(first) == filled:
+            best = np.sort(first)
+    if best is None:
+        return None
+    found = find_product(table.take(best), places[best])
+    if found is None:
+        return None
+    kept = Product(found.axes, tuple(best[list(found.order)].tolist()))
+    return kept, np.setdiff1d(np.arange(count), best)
 
 
-def varying(frames: Sequence[Frame]) -> list[str]:
-    """The facets that differ between frames, in the order they are tried."""
-    return [name for name, codes in _columns(frames).items() if codes.max() > 0]
+# ---- cells -----------------------------------------------------------------------------------------
 
 
-def value_of(frame: Frame, facet: str) -> Any:
-    """What is compared: the b-value with its direction, other numbers to six digits; None when absent."""
-    value = frame.facets.get(facet)
-    if facet == "b" and value is not None:
-        gradient = frame.facets.get("gradient", frame.facets.get("gradient_stated"))
-        direction = gradient if isinstance(gradient, tuple) else ()
-        return (_rounded(value), *(round(g, 4) for g in direction))
-    return _rounded(value)
+def _varying(table: FacetTable, places: Codes) -> dict[str, Codes]:
+    """The columns in which two frames at one place differ."""
+    depth = int(places.max()) + 1
+    columns = {name: table.codes(name) for name in table.columns}
+    return {name: codes for name, codes in columns.items() if len(np.unique(_cells([places, codes]))) > depth}
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float) and value and math.isfinite(value) and abs(value) < 1e7:
-        return round(value, 5 - math.floor(math.log10(abs(value))))
-    return value
-
-
-def _columns(frames: Sequence[Frame]) -> dict[str, Codes]:
-    """For each facet the rank of its value in every frame; absent counts as the lowest value."""
-    present = dict.fromkeys(name for frame in frames for name in frame.facets)
-    late = [name for name in present if name.startswith(_LATE)]
-    names = [name for name in (*DIMENSIONS, *late) if name in present]
-    return {name: _codes([value_of(frame, name) for frame in frames]) for name in names}
-
-
-def _codes(values: Sequence[Any]) -> Codes:
-    ranks: Mapping[Any, int] = {value: i for i, value in enumerate(sorted(set(values), key=_sort_key))}
-    return np.array([ranks[value] for value in values], dtype=np.int64)
-
-
-def _sort_key(value: Any) -> tuple[int, Any]:
-    if value is None:
-        return 0, 0
-    if isinstance(value, str):
-        return 2, value
-    return (3, value) if isinstance(value, tuple) else (1, value)
-
-
-def _varies_within(codes: Codes, places: Codes) -> bool:
-    """Whether two frames at one place differ."""
-    pairs = len(np.unique(places * (codes.max() + 1) + codes))
-    return pairs > int(places.max()) + 1
-
-
-def _subsets(names: Sequence[str], most: int) -> Iterator[tuple[str, ...]]:
-    for size in range(1, most + 1):
+def _subsets(names: Sequence[str], least: int, most: int) -> Iterator[tuple[str, ...]]:
+    for size in range(least, most + 1):
         yield from combinations(names, size)
 
 
-def _complete(columns: Sequence[Codes], places: Codes) -> list[Codes] | None:
-    """The columns when they and the places make a complete product."""
-    sizes = [int(codes.max()) + 1 for codes in columns]
-    if math.prod(sizes) * (int(places.max()) + 1) != len(places):
-        return None
-    cells = places.copy()
-    for codes, size in zip(columns, sizes, strict=True):
-        cells = cells * size + codes
-    return list(columns) if len(np.unique(cells)) == len(cells) else None
+def _cells(columns: Sequence[Codes]) -> Codes:
+    """One number for each combination of codes."""
+    cells = columns[0]
+    for codes in columns[1:]:
+        cells = cells * (int(codes.max()) + 1) + codes
+    return cells
 
 
-def _ranked(
-    frames: Sequence[Frame], names: tuple[str, ...], columns: Mapping[str, Codes], places: Codes
-) -> list[Codes] | None:
-    """The columns of a complete product whose last one counts by rank among the frames of equal others."""
-    *others, last = names
-    if last not in _TIMES or any(last not in frame.facets for frame in frames):
+def _is_complete(columns: Sequence[Codes], places: Codes) -> bool:
+    """Whether the columns and the places make a complete product."""
+    if math.prod(int(codes.max()) + 1 for codes in (*columns, places)) != len(places):
+        return False
+    return len(np.unique(_cells([places, *columns]))) == len(places)
+
+
+def _contradicted(columns: dict[str, Codes], cells: Codes, names: Sequence[str]) -> bool:
+    """Whether one of these facets differs within a cell; a running count of frames tells nothing."""
+    cells, depth = compact(cells), len(np.unique(cells))
+    return any(
+        len(np.unique(_cells([cells, columns[name]]))) > depth
+        for name in names
+        if name in columns and columns[name].max() + 1 < len(cells)
+    )
+
+
+# ---- order instead of values -----------------------------------------------------------------------
+
+
+def _ranked(others: Sequence[Codes], times: Codes, places: Codes, one_clock: bool) -> list[Codes] | None:
+    """The columns of a complete product whose last one counts by rank among the frames of equal others.
+
+    one_clock: the times are of one clock, so that rounds must follow each other: at all places, or at
+    those that were acquired together.
+    """
+    size = math.prod(int(codes.max()) + 1 for codes in (places, *others))
+    if len(places) % size:
         return None
-    where = places.copy()
-    for name in others:
-        where = where * (int(columns[name].max()) + 1) + columns[name]
-    ranks = _ranks(columns[last], where)
-    return None if ranks is None else _complete([*(columns[name] for name in others), ranks], places)
+    where = _cells([places, *others])
+    if (np.bincount(where, minlength=size) != len(places) // size).any():
+        return None
+    ranks = _ranks(times, where)
+    if ranks is None or not _is_complete([*others, ranks], places):
+        return None
+    if one_clock and not _follow(times, ranks, _together(times, places)):
+        return None
+    return [*others, ranks]
 
 
 def _ranks(codes: Codes, where: Codes) -> Codes | None:
@@ -266,8 +242,43 @@ def _ranks(codes: Codes, where: Codes) -> Codes | None:
     return ranks
 
 
+def _together(times: Codes, places: Codes) -> Codes:
+    """For each frame which places were acquired over the same time as its own, numbered from 0."""
+    depth = int(places.max()) + 1
+    begin, end = np.full(depth, times.max()), np.full(depth, times.min())
+    np.minimum.at(begin, places, times)
+    np.maximum.at(end, places, times)
+    order = np.argsort(begin, kind="stable")
+    apart = begin[order][1:] > np.maximum.accumulate(end[order])[:-1]
+    group = np.empty(depth, dtype=np.int64)
+    group[order] = np.concatenate([[0], np.cumsum(apart)])
+    return np.asarray(group[places])
+
+
+def _follow(times: Codes, ranks: Codes, groups: Codes) -> bool:
+    """Whether, within each group, all frames of a rank are earlier than those of the next rank."""
+    cells = compact(_cells([groups, ranks]))
+    begin, end = np.full(cells.max() + 1, times.max()), np.full(cells.max() + 1, times.min())
+    np.minimum.at(begin, cells, times)
+    np.maximum.at(end, cells, times)
+    group = np.empty(cells.max() + 1, dtype=np.int64)
+    group[cells] = groups
+    return bool((begin[1:] > end[:-1])[group[1:] == group[:-1]].all())
+
+
+def _numbers(frames: Sequence[Frame]) -> Codes | None:
+    """What counts the frames: InstanceNumber, the frame's place within one object; None when absent."""
+    if len({frame.sop_instance_uid for frame in frames}) == 1:
+        return np.array([frame.frame_index for frame in frames], dtype=np.int64)
+    numbers = [frame.instance_number for frame in frames]
+    return None if None in numbers else np.array(numbers, dtype=np.int64)
+
+
+# ---- the names of axes -----------------------------------------------------------------------------
+
+
 def _product(
-    frames: Sequence[Frame],
+    table: FacetTable,
     names: tuple[str, ...],
     columns: Sequence[Codes],
     places: Codes,
@@ -275,18 +286,19 @@ def _product(
 ) -> Product:
     axes, keys = [], []
     for name, codes in zip(names, columns, strict=True):
-        called = _dimension(frames, name, codes, places, names)
+        called = _dimension(table, name, codes, places, names)
         axes.append(Axis(called, int(codes.max()) + 1, name, name == ranked))
-        keys.append(_by_b(frames, codes) if called == "b" != name else codes)
+        keys.append(_by_b(table, codes) if called == "b" != name else codes)
     by_order = sorted(range(len(axes)), key=lambda i: _rank_of(axes[i].name))
     order = np.lexsort((places, *(keys[i] for i in reversed(by_order))))
     return Product(tuple(axes[i] for i in by_order), tuple(order.tolist()))
 
 
-def _by_b(frames: Sequence[Frame], codes: Codes) -> Codes:
+def _by_b(table: FacetTable, codes: Codes) -> Codes:
     """The codes of an axis along which b varies, by b-value first."""
-    b = {code: value_of(frame, "b") for code, frame in zip(codes.tolist(), frames, strict=True)}
-    order = sorted(b, key=lambda code: (_sort_key(b[code] and b[code][0]), code))
+    stated = {code: frame.facets.get("b") for code, frame in zip(codes.tolist(), table.frames, strict=True)}
+    values = {code: b if isinstance(b, int | float) else -1.0 for code, b in stated.items()}
+    order = sorted(values, key=lambda code: (values[code], code))
     ranks = np.empty(len(order), dtype=np.int64)
     ranks[order] = np.arange(len(order))
     return np.asarray(ranks[codes])
@@ -296,30 +308,33 @@ def _rank_of(name: str) -> tuple[int, str]:
     return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
 
 
-def _dimension(
-    frames: Sequence[Frame], facet: str, codes: Codes, places: Codes, names: tuple[str, ...]
-) -> str:
+def _dimension(table: FacetTable, facet: str, codes: Codes, places: Codes, names: tuple[str, ...]) -> str:
     """The name of the axis: what was set along it, where a mere time or number proved it."""
-    if facet in _HAPPENED and "b" not in names:
-        values = [value_of(frame, "b") for frame in frames]
-        if len(set(values)) > 1 and len(set(zip(codes.tolist(), values, strict=True))) == codes.max() + 1:
-            return "b"
-    name = DIMENSIONS.get(facet) or _snake_case(facet.removeprefix(_LATE))
-    if facet == "acquisition" and _follow_in_time(frames, codes, places):
+    if facet in _HAPPENED and "b" not in names and _is_function(table, "b", codes):
+        return "b"
+    name = DIMENSIONS.get(facet) or _snake_case(facet.removeprefix(OTHER))
+    if facet == "acquisition" and _follow_in_time(table, codes, places):
         name = "time"
     taken = [DIMENSIONS.get(other) for other in names if other != facet]
     return facet if name in taken else name
 
 
-def _follow_in_time(frames: Sequence[Frame], codes: Codes, places: Codes) -> bool:
-    """Whether, at every place, frames of a higher code were acquired later."""
-    times = [frame.facets.get("acquisition_time") for frame in frames]
-    if any(not isinstance(time, int | float) for time in times):
+def _is_function(table: FacetTable, facet: str, codes: Codes) -> bool:
+    """Whether a facet that differs has one value for each code."""
+    if facet not in table.columns:
         return False
-    seconds = np.array(times, dtype=np.float64)
+    pairs = len(np.unique(_cells([codes, table.codes(facet)])))
+    return pairs == int(codes.max()) + 1
+
+
+def _follow_in_time(table: FacetTable, codes: Codes, places: Codes) -> bool:
+    """Whether, at every place, frames of a higher code were acquired later."""
+    if "acquisition_time" not in table.columns or not table.is_complete("acquisition_time"):
+        return False
+    times = table.columns["acquisition_time"]
     order = np.lexsort((codes, places))
     same = places[order][1:] == places[order][:-1]
-    return bool((np.diff(seconds[order])[same] > 0).all())
+    return bool((np.diff(times[order])[same] > 0).all())
 
 
 def _snake_case(keyword: str) -> str:

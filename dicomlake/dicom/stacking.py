@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomlake.dicom import products
+from dicomlake.dicom.facet_table import FacetTable
 from dicomlake.dicom.frames import Frame
-from dicomlake.dicom.layers import Layer, layers
+from dicomlake.dicom.layers import layers
+from dicomlake.dicom.planes import Layer
 from dicomlake.dicom.verdicts import Gap, Judgement, SliceStep, Verdict, judge
 from dicomlake.errors import GeometryError
 
@@ -150,36 +152,29 @@ def _never_together(frames: Sequence[Frame]) -> list[tuple[tuple[str, ...], list
         groups.setdefault(tuple(key.values()), []).append(frame)
     found = []
     for group in groups.values():
-        parts = _cluster(group, _same_spacing)
+        parts = _same_spacing(group)
         names = (*apart, "pixel_spacing") if len(parts) > 1 else apart
         found += [(names, part) for part in parts]
     return found
 
 
-def _cluster(frames: Sequence[Frame], alike: Callable[[Frame, Frame], bool]) -> list[list[Frame]]:
-    """Each frame joins the first cluster whose first frame it resembles."""
-    clusters: list[list[Frame]] = []
-    for frame in frames:
-        for cluster in clusters:
-            if alike(cluster[0], frame):
-                cluster.append(frame)
-                break
-        else:
-            clusters.append([frame])
+def _same_spacing(group: list[Frame]) -> list[list[Frame]]:
+    """Frames of one PixelSpacing together; all of those that have none."""
+    if not group[0].has_geometry:
+        return [group]
+    logarithms = np.log(np.array([frame.spacing_mm for frame in group], dtype=float))
+    return [[group[i] for i in part] for part in _clusters(logarithms, SPACING_TOLERANCE)]
+
+
+def _clusters(vectors: Array, tolerance: float) -> list[list[int]]:
+    """Each row of an array joins the first cluster whose first row it resembles; as indices."""
+    clusters: list[list[int]] = []
+    left = np.arange(len(vectors))
+    while len(left):
+        alike = (np.abs(vectors[left] - vectors[left[0]]) <= tolerance).all(axis=1)
+        clusters.append(left[alike].tolist())
+        left = left[~alike]
     return clusters
-
-
-def _same_spacing(one: Frame, other: Frame) -> bool:
-    if one.spacing_mm is None or other.spacing_mm is None:
-        return one.spacing_mm is other.spacing_mm
-    return all(
-        abs(a - b) <= SPACING_TOLERANCE * a for a, b in zip(one.spacing_mm, other.spacing_mm, strict=True)
-    )
-
-
-def _same_orientation(one: Frame, other: Frame) -> bool:
-    pairs = zip(one.orientation or (), other.orientation or (), strict=True)
-    return all(abs(a - b) <= COSINE_TOLERANCE for a, b in pairs)
 
 
 # ---- what is proven about them ---------------------------------------------------------------------
@@ -212,19 +207,31 @@ def _stacks_of(group: list[Frame], pixel_hash: PixelHash | None) -> list[Stack]:
 def _stacks_in_space(group: list[Frame], pixel_hash: PixelHash | None) -> list[Stack]:
     if not group[0].has_geometry:
         return [_without_space(group)]
-    clusters = _cluster(group, _same_orientation)
-    if len(clusters) > 2 and all(len(cluster) == 1 for cluster in clusters):
-        reason = f"{len(clusters)} planes, each in a direction of its own"
-        return [Stack(tuple(group), "plane_set", reason, places=len(group), positions=_positions(group))]
+    turned = np.array([frame.orientation for frame in group], dtype=float)
+    clusters = [[group[i] for i in part] for part in _clusters(turned, COSINE_TOLERANCE)]
     apart = ("orientation",) if len(clusters) > 1 else ()
-    return [_judged(layer, apart) for cluster in clusters for layer in layers(cluster, pixel_hash=pixel_hash)]
+    alone = [cluster[0] for cluster in clusters if len(cluster) == 1]
+    found: list[Stack] = []
+    if len(alone) > 2:
+        clusters = [cluster for cluster in clusters if len(cluster) > 1]
+        found.append(_plane_set(alone, apart if clusters else ()))
+    for cluster in clusters:
+        found += [_judged(layer, apart) for layer in layers(cluster, pixel_hash=pixel_hash)]
+    return found
+
+
+def _plane_set(frames: list[Frame], apart: tuple[str, ...]) -> Stack:
+    """Planes that no two are parallel: a localizer, radial slices."""
+    reason = f"{len(frames)} planes, each in a direction of its own"
+    positions = _positions(frames)
+    return Stack(tuple(frames), "plane_set", reason, places=len(frames), positions=positions, split_by=apart)
 
 
 def _without_space(group: list[Frame]) -> Stack:
     """Frames without geometry: a product of what they say (NM: window, detector, phase …), else a row."""
     reason = f"no geometry: {group[0].flaw}"
     if len(group) > 1:
-        found = products.find_product(group, np.zeros(len(group), dtype=np.int64))
+        found = products.find_product(FacetTable.of(group), np.zeros(len(group), dtype=np.int64))
         if found is not None and all(axis.facet in _WITHOUT_SPACE for axis in found.axes):
             return Stack(tuple(group[i] for i in found.order), "none", reason, found.axes, 1)
     return Stack(tuple(group), "none", reason, places=len(group))
@@ -250,8 +257,8 @@ def _positions(frames: Sequence[Frame]) -> Array:
 
 def _judged(layer: Layer, apart: tuple[str, ...]) -> Stack:
     """The stack of one layer, with the verdict on its planes."""
-    if layer.side_by_side:
-        verdict = Judgement("plane_set", "parallel planes lie beside each other")
+    if layer.unordered:
+        verdict = Judgement("plane_set", layer.unordered)
     else:
         verdict = judge(layer.frames, np.tile(np.arange(layer.places), layer.repeats), layer.heights)
     return Stack(
@@ -262,7 +269,7 @@ def _judged(layer: Layer, apart: tuple[str, ...]) -> Stack:
         layer.places,
         verdict.affine,
         _positions(layer.frames[: layer.places]),
-        None if layer.side_by_side else layer.heights,
+        None if layer.unordered else layer.heights,
         verdict.gaps,
         verdict.slice_step,
         layer.duplicates,

@@ -18,7 +18,11 @@ Verdict = Literal["regular", "sheared", "missing_slices", "irregular", "plane_se
 SliceStep = Literal["measured", "nominal", "unknown"]
 
 MAX_TILT_DEGREES = 60.0  # beyond it planes lie beside each other rather than behind each other
-SINGLE_STEPS = 0.7  # share of gaps that must be one step for the others to be called missing slices
+# Share of distances that must be one step for the others to be called missing slices. Whole multiples of the
+# smallest distance alone are no proof: scanners place slices in round numbers of mm, so that two distances of
+# 10.5 and 21 mm, or pairs of slices with a space between them, are as likely planned as lost.
+SINGLE_STEPS = 0.7
+MOST_MISSING = 0.5  # share of slices that may be missing: two stations far apart are no volume with a hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +69,50 @@ def judge(frames: Sequence[Frame], places: Places, heights: Array) -> Judgement:
     heights: of each place along the normal, ascending, in mm.
     """
     if len(heights) == 1:
-        step: SliceStep = "nominal" if frames[0].nominal_step_mm else "unknown"
-        reason = "a single slice: its thickness is stated, not measured"
-        return Judgement("regular", reason, geometry.affine(frames[:1]), slice_step=step)
+        return _lone(frames)
     steps = np.diff(heights)
     counts = np.rint(steps / np.median(steps)).astype(int)
-    index = np.concatenate([[0], np.cumsum(counts)])
     if (counts < 1).any():
         return Judgement("irregular", _spread(steps))
-    matrix = geometry.fit(frames, index[places])
+    index = np.concatenate([[0], np.cumsum(counts)])[places]
+    matrix = geometry.fit(frames, index)
     if geometry.tilt_degrees(matrix) > MAX_TILT_DEGREES:
         return Judgement("plane_set", "parallel planes lie beside each other")
-    if not geometry.misfit_mm(matrix, frames, index[places]) <= geometry.fit_tolerance_mm(matrix):  # nor NaN
+    tolerance = geometry.fit_tolerance_mm(matrix)
+    if not geometry.misfit_mm(matrix, frames, index) <= tolerance:  # nor NaN
         return Judgement("irregular", _spread(steps))
     if (counts == 1).all():
         return _grid(matrix, len(heights))
-    if (counts == 1).mean() < SINGLE_STEPS:
+    if not _are_missing(steps, counts, tolerance):
         return Judgement("irregular", _spread(steps))
     gaps = _gaps(heights, counts)
     missing = sum(gap.missing for gap in gaps)
     reason = f"{missing} of {missing + len(heights)} slices are missing, in {len(gaps)} places"
     return Judgement("missing_slices", reason, gaps=gaps)
+
+
+def _lone(frames: Sequence[Frame]) -> Judgement:
+    """A single place: repeats of it must coincide, corner by corner."""
+    matrix = geometry.affine(frames[:1])
+    if not geometry.misfit_mm(matrix, frames, np.zeros(len(frames), int)) <= geometry.fit_tolerance_mm(
+        matrix
+    ):
+        return Judgement("irregular", "planes at one place are turned or scaled against each other")
+    step: SliceStep = "nominal" if frames[0].nominal_step_mm else "unknown"
+    reason = "a single slice: its thickness is stated, not measured"
+    return Judgement("regular", reason, matrix, slice_step=step)
+
+
+def _are_missing(steps: Array, counts: npt.NDArray[np.int_], tolerance_mm: float) -> bool:
+    """Whether wide distances are whole multiples of a single step, and few enough to be gaps.
+
+    Each by itself: a fit to all positions bends towards a slice far away, whatever its distance.
+    """
+    single = counts == 1
+    if single.mean() < SINGLE_STEPS or (counts - 1).sum() > MOST_MISSING * (counts.sum() + 1):
+        return False
+    off = np.abs(steps - counts * steps[single].mean())
+    return bool((off <= tolerance_mm).all())
 
 
 def _grid(matrix: Array, slices: int) -> Judgement:
@@ -94,6 +121,8 @@ def _grid(matrix: Array, slices: int) -> Judgement:
         tilt = geometry.tilt_degrees(matrix)
         reason = f"a constant step of {step_mm:.4g} mm that leans {tilt:.3g} degrees from the normal"
         return Judgement("sheared", reason, matrix)
+    if slices == 2:
+        return Judgement("regular", f"two slices {step_mm:.4g} mm apart: any two make a step", matrix)
     return Judgement("regular", f"a constant step of {step_mm:.4g} mm", matrix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from dicomlake.dicom import sop_classes, standard
@@ -11,8 +12,19 @@ from dicomlake.errors import DicomlakeError
 from dicomlake.objects.whole_slide import Frames, open_slide
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
-_STRUCTURES, _PLANS = _ROOT + "481.3", frozenset({_ROOT + "481.5", _ROOT + "481.8"})
 _SPECTROSCOPY = _ROOT + "4.2"
+# SOP class, or a family of them that ends in a dot -> what reads it
+_READERS = {
+    _ROOT + "66.4": ("segmentation", "read_segmentation"),
+    _ROOT + "66.7": ("segmentation", "read_segmentation"),  # label map
+    _ROOT + "481.3": ("structures", "read_structures"),
+    _ROOT + "481.5": ("rt_plan", "read_plan"),
+    _ROOT + "481.8": ("rt_plan", "read_plan"),  # ion
+    _ROOT + "88.": ("reports", "read_report"),
+    _ROOT + "11.": ("presentation", "read_presentation"),
+    _ROOT + "9.": ("waveforms", "open_waveforms"),
+    _ROOT + "104.": ("documents", "read_document"),
+}
 
 Read = Callable[[str], bytes]
 """SOPInstanceUID -> the bytes of its original."""
@@ -26,24 +38,31 @@ def open_objects(headers: Sequence[tuple[str, Attributes]], read: Read, opened: 
     Raises DicomlakeError, naming the SOP class, for those that open in no way.
     """
     slides = [(uid, h) for uid, h in headers if h.text("SOPClassUID") == sop_classes.WHOLE_SLIDE]
-    if slides:
-        return open_slide(slides, opened)
-    found = [open_object(header.text("SOPClassUID") or "", read(uid)) for uid, header in headers]
+    found: list[Any] = [open_slide(slides, opened)] if slides else []
+    for uid, header in headers:
+        sop_class = header.text("SOPClassUID") or ""
+        if sop_class != sop_classes.WHOLE_SLIDE:
+            found.append(open_object(sop_class, read(uid)))
     return found[0] if len(found) == 1 else found
 
 
 def open_object(sop_class_uid: str, source: bytes) -> Any:
     """One object: Segmentation, StructureSet, Plan, Report, PresentationState, waveform Dataset, Document.
 
-    Raises DicomlakeError, naming the SOP class, when it opens in no way.
+    A video, whatever its class, is a Document. Raises DicomlakeError, naming the SOP class, when an object
+    opens in no way.
     """
-    reader = _reader(sop_class_uid)
-    if reader is None:
-        name = standard.uid_name(sop_class_uid)
-        if sop_class_uid == _SPECTROSCOPY:
-            raise DicomlakeError(f"{name} holds spectra, which are no volume: take the original")
-        raise DicomlakeError(f"there is no way to open {name} yet: its header and its original are there")
-    return reader(source)
+    from dicomlake.dicom.headers import read_header
+    from dicomlake.objects.documents import is_video, read_document
+
+    read = _reader(sop_class_uid)
+    if read is not None:
+        return read(source)
+    if is_video(read_header(source).transfer_syntax):
+        return read_document(source)
+    what = "holds spectra, which are no volume" if sop_class_uid == _SPECTROSCOPY else "does not open yet"
+    name = standard.uid_name(sop_class_uid)
+    raise DicomlakeError(f"{name} {what}: series.header() has its elements, lake.original() its bytes")
 
 
 def opens(sop_class_uid: str) -> bool:
@@ -52,28 +71,29 @@ def opens(sop_class_uid: str) -> bool:
 
 
 def _reader(sop_class_uid: str) -> Callable[[bytes], Any] | None:
-    from dicomlake.objects import (
-        documents,
-        presentation,
-        reports,
-        rt_plan,
-        segmentation,
-        structures,
-        waveforms,
-    )
+    for classes, (module, name) in _READERS.items():
+        whole = not classes.endswith(".")
+        if sop_class_uid == classes if whole else sop_class_uid.startswith(classes):
+            found: Callable[[bytes], Any] = getattr(import_module(f"dicomlake.objects.{module}"), name)
+            return found
+    return None
 
-    tail = sop_class_uid.removeprefix(_ROOT)
-    family = tail.split(".")[0] if tail != sop_class_uid else ""
-    if sop_classes.is_segmentation(sop_class_uid):
-        return segmentation.read_segmentation
-    if sop_class_uid == _STRUCTURES:
-        return structures.read_structures
-    if sop_class_uid in _PLANS:
-        return rt_plan.read_plan
-    families: dict[str, Callable[[bytes], Any]] = {
-        "88": reports.read_report,
-        "11": presentation.read_presentation,
-        "9": waveforms.open_waveforms,
-        "104": documents.read_document,
-    }
-    return families.get(family)
+
+def named_series(opened: Any) -> frozenset[str]:
+    """SeriesInstanceUIDs that an opened object refers to; none for kinds that refer to no images."""
+    from dicomlake.objects.presentation import PresentationState
+    from dicomlake.objects.reports import Report
+    from dicomlake.objects.segmentation import Segmentation
+    from dicomlake.objects.structures import StructureSet
+
+    match opened:
+        case Segmentation():
+            return frozenset(opened.referenced_series)
+        case StructureSet():
+            return frozenset(opened.referenced_series_uids)
+        case Report():
+            return frozenset(ref.series_uid for ref in opened.evidence if ref.series_uid)
+        case PresentationState():
+            return frozenset(ref.series_uid for ref in opened.images if ref.series_uid)
+        case _:
+            return frozenset()

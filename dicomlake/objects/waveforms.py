@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _DTYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4", "SV": "i8", "UV": "u8"}
 _COMPANDED = ("MB", "AB")  # mu-law and A-law: 8 bit codes, expanded by ITU-T G.711
 _MAX_SAMPLES = 1 << 31
+_PADDING, _DATA = 0x5400100A, 0x54001010  # WaveformPaddingValue, WaveformData
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,13 @@ def read_waveforms(source: bytes) -> tuple[Group, ...]:
 
 
 def open_waveforms(source: bytes) -> xr.Dataset | xr.DataTree:
-    """Channels over time as float32 in physical units: a Dataset `waveform` (time, channel), time in s from
-    the start of the acquisition; a DataTree of several groups. Padding samples are NaN. Raises as
-    `read_waveforms`."""
+    """Channels over time as float32 in physical units: a Dataset `waveform` (time, channel); of several
+    groups a DataTree with nodes group0, group1 …
+
+    time: in s from the start of the acquisition. Coordinates of the channels: `units` (UCUM), `calibrated`
+    (False where ChannelSensitivity is not stated, and values are samples), and `skew` in s where channels
+    were sampled later than the first. Padding samples are NaN. Raises as `read_waveforms`.
+    """
     import xarray as xr
 
     found = [_dataset(group) for group in read_waveforms(source)]
@@ -91,14 +96,14 @@ def _group(item: Attributes, big_endian: bool) -> Group:
             f"{channels} channels are described by {len(definitions)} items of ChannelDefinitionSequence"
         )
     offset = item.number("MultiplexGroupTimeOffset") or 0.0
-    padding = item.elements.get(0x5400100A)
+    padding = item.elements.get(_PADDING)
     written = stored.dtype.newbyteorder(">" if big_endian else "<")
     value = np.frombuffer(padding[1], written, 1) if padding and padding[1] else None
     return Group(
         label=item.text("MultiplexGroupLabel"),
         frequency_hz=frequency,
         offset_s=offset / 1000,
-        channels=tuple(_channel(one, i) for i, one in enumerate(definitions)),
+        channels=tuple(_channel(one, i, frequency) for i, one in enumerate(definitions)),
         samples=stored,
         padding=None if value is None else int(value[0]),
     )
@@ -121,8 +126,8 @@ def _samples(item: Attributes, samples: int, channels: int, big_endian: bool) ->
     if coding not in _DTYPES:
         raise BrokenObject(f"WaveformSampleInterpretation {coding or 'is missing'} is not defined")
     dtype = np.dtype(_DTYPES[coding]).newbyteorder(">" if big_endian else "<")
-    raw = item.elements.get(0x54001010, ("OB", b""))[1]
-    if big_endian and dtype.itemsize == 1 and item.elements[0x54001010][0] == "OW":
+    vr, raw = item.elements.get(_DATA, ("OB", b""))
+    if big_endian and dtype.itemsize == 1 and vr == "OW":
         raw = np.frombuffer(raw, "<u2").byteswap().tobytes()
     needed = samples * channels * dtype.itemsize
     if not needed <= len(raw) <= needed + 1:
@@ -131,7 +136,7 @@ def _samples(item: Attributes, samples: int, channels: int, big_endian: bool) ->
     return found.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _channel(item: Attributes, index: int) -> Channel:
+def _channel(item: Attributes, index: int, frequency_hz: float) -> Channel:
     source = next(iter(item.items("ChannelSourceSequence")), None)
     unit = next(iter(item.items("ChannelSensitivityUnitsSequence")), None)
     name = (source and source.text("CodeMeaning")) or item.text("ChannelLabel") or f"channel {index + 1}"
@@ -144,10 +149,16 @@ def _channel(item: Attributes, index: int) -> Channel:
         else sensitivity * (1.0 if correction is None else correction),
         baseline=item.number("ChannelBaseline") or 0.0,
         units=unit.text("CodeValue") if unit else None,
-        skew_s=item.number("ChannelTimeSkew") or 0.0,
+        skew_s=_skew_s(item, frequency_hz),
         low_hz=item.number("FilterLowFrequency"),
         high_hz=item.number("FilterHighFrequency"),
     )
+
+
+def _skew_s(item: Attributes, frequency_hz: float) -> float:
+    """ChannelTimeSkew in s, or ChannelSampleSkew in samples; an object has one of them (C.10.9.1.4.3)."""
+    skew = item.number("ChannelTimeSkew")
+    return (item.number("ChannelSampleSkew") or 0.0) / frequency_hz if skew is None else skew
 
 
 def _dataset(group: Group) -> xr.Dataset:
@@ -166,6 +177,8 @@ def _dataset(group: Group) -> xr.Dataset:
         "units": ("channel", [c.units or "1" for c in channels]),
         "calibrated": ("channel", [c.sensitivity is not None for c in channels]),
     }
+    if any(c.skew_s for c in channels):
+        coords["skew"] = ("channel", [c.skew_s for c in channels], {"units": "s"})
     units = {c.units for c in channels}
     attrs = {"sampling_frequency_hz": group.frequency_hz} | ({"label": group.label} if group.label else {})
     shared = {"units": next(iter(units)) or "1"} if len(units) == 1 else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,6 +40,7 @@ Cell = tuple[int, int, int, int]  # optical path, focal plane, row and column of
 class Level:
     """One image of a slide: its total pixel matrix, cut into tiles.
 
+    planes: heights above the slide in um, or 0, 1 … where none are stated (`planes_um` is False).
     tiles: from the cell of a tile to its frame; cells without one are absent (TILED_SPARSE).
     spacing_mm: between rows, between columns; None where PixelSpacing is not stated.
     """
@@ -51,6 +52,7 @@ class Level:
     pixel: PixelFormat
     paths: tuple[str, ...]
     planes: tuple[float, ...]
+    planes_um: bool
     tiles: Mapping[Cell, int]
     spacing_mm: tuple[float, float] | None
 
@@ -96,8 +98,10 @@ def _level(uid: str, header: Attributes) -> Level:
         raise BrokenObject(f"{uid} claims {down * across:,} tiles, more than any slide has")
     if header.text("DimensionOrganizationType") == "TILED_FULL":
         paths, planes, tiles = _full(header, down, across)
+        planes_um = _between_planes_mm(header) is not None
     else:
         paths, planes, tiles = _sparse(header, pixel)
+        planes_um = True
     kind = header.texts("ImageType")
     return Level(
         sop_instance_uid=uid,
@@ -107,6 +111,7 @@ def _level(uid: str, header: Attributes) -> Level:
         pixel=pixel,
         paths=paths,
         planes=planes,
+        planes_um=planes_um,
         tiles=tiles,
         spacing_mm=_spacing(header),
     )
@@ -119,28 +124,38 @@ def _size(header: Attributes, keyword: str) -> int:
     return int(value)
 
 
-def _spacing(header: Attributes) -> tuple[float, float] | None:
+def _measures(header: Attributes) -> Iterator[Attributes]:
     for group in header.items("SharedFunctionalGroupsSequence"):
-        for item in group.items("PixelMeasuresSequence"):
-            found = item.numbers("PixelSpacing")
-            if len(found) == 2 and min(found) > 0:
-                return found[0], found[1]
+        yield from group.items("PixelMeasuresSequence")
+
+
+def _spacing(header: Attributes) -> tuple[float, float] | None:
+    for item in _measures(header):
+        found = item.numbers("PixelSpacing")
+        if len(found) == 2 and min(found) > 0:
+            return found[0], found[1]
     return None
+
+
+def _between_planes_mm(header: Attributes) -> float | None:
+    """SpacingBetweenSlices, which is the distance of focal planes in mm (PS3.3 C.7.6.16.2.1)."""
+    found = (item.number("SpacingBetweenSlices") for item in _measures(header))
+    return next((abs(value) for value in found if value), None)
 
 
 def _full(
     header: Attributes, down: int, across: int
 ) -> tuple[tuple[str, ...], tuple[float, ...], dict[Cell, int]]:
-    """TILED_FULL: along rows, then down, then by focal plane, then by optical path (PS3.3 C.7.6.17.3)."""
+    """TILED_FULL: along rows, then down, then by focal plane, then by optical path (PS3.3 C.7.6.16.2.1)."""
     given = header.items("OpticalPathSequence")
     count = int(header.number("NumberOfOpticalPaths") or len(given) or 1)
     planes = int(header.number("TotalPixelMatrixFocalPlanes") or 1)
     needed, frames = count * planes * down * across, number_of_frames(header)
-    if needed != frames:
+    if needed != frames or needed > _MOST_TILES:
         raise BrokenObject(f"TILED_FULL needs {needed} frames, the object has {frames}")
     names = [item.text("OpticalPathIdentifier") or str(i + 1) for i, item in enumerate(given)]
     cells = product(range(count), range(planes), range(down), range(across))
-    step = header.number("SpacingBetweenSlices") or 1.0
+    step = 1000 * (_between_planes_mm(header) or 1e-3)
     paths = tuple(names if len(names) == count else map(str, range(1, count + 1)))
     return paths, tuple(step * i for i in range(planes)), {cell: i for i, cell in enumerate(cells)}
 
@@ -264,14 +279,16 @@ def _dataset(level: Level, opened: Opened) -> xr.Dataset:
 
     array = TiledArray(level, opened)
     chunks = (1, 1, _whole_tiles(level.pixel.rows), _whole_tiles(level.pixel.columns), *level.shape[4:])
-    data = da.from_array(array, chunks=chunks, asarray=False, meta=np.empty((0,) * array.ndim, array.dtype))
+    meta = np.empty((0,) * array.ndim, array.dtype)
+    data = da.from_array(array, chunks=chunks, asarray=False, fancy=False, meta=meta)
     dims = ("optical_path", "focal_plane", "y", "x", *(("rgb",) if array.ndim == 5 else ()))
     image = xr.DataArray(data, dims=dims, name="image", attrs=_attributes(level))
     if level.spacing_mm is not None:
         for axis, n, step in zip("yx", level.shape[2:4], level.spacing_mm, strict=True):
             image = image.assign_coords({axis: (axis, (np.arange(n) + 0.5) * step, {"units": "mm"})})
     image = image.assign_coords(
-        optical_path=("optical_path", list(level.paths)), focal_plane=("focal_plane", list(level.planes))
+        optical_path=("optical_path", list(level.paths)),
+        focal_plane=("focal_plane", list(level.planes), {"units": "um"} if level.planes_um else {}),
     )
     single = [dim for dim in ("optical_path", "focal_plane") if image.sizes[dim] == 1]
     return image.squeeze(single, drop=True).to_dataset()

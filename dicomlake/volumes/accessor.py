@@ -24,9 +24,11 @@ _DIFFUSION_UNITS = {
     "mm2/s": 1e6,
     "um2/s": 1.0,
     "10-6.mm2/s": 1.0,
+    "10*-6.mm2/s": 1.0,
     "1e-6 mm2/s": 1.0,
     "10-3.mm2/s": 1e3,
-}  # UCUM
+    "10*-3.mm2/s": 1e3,
+}  # UCUM, and what writers take for it
 
 
 @xr.register_dataarray_accessor("dicom")
@@ -62,6 +64,7 @@ class DicomAccessor:
     ) -> xr.DataArray:
         """The value at a patient position in mm, LPS: one point, or arrays of points (dimension `point`).
 
+        linear: floating point; NaN beside padding; rescaled where slices are scaled apart, else as stored.
         Raises GeometryError when a point lies more than half a voxel outside, or is no number.
         """
         return placing.at_points(self._image, x, y, z, method)
@@ -77,10 +80,11 @@ class DicomAccessor:
     # ---- what ----
 
     def rescaled(self) -> xr.DataArray:
-        """The values in their units: stored x RescaleSlope + RescaleIntercept (PS3.3 C.11.1), lazily.
+        """The values in their units, by Modality LUT or RescaleSlope and RescaleIntercept (C.11.1), lazily.
 
-        int16 where that is exact, float32 otherwise; values that are rescaled already come back as they are.
-        Raises DicomlakeError where some slices have a factor and others lack it.
+        int16 where that is exact, float64 for more than 24 bits, else float32; values that are rescaled
+        already come back as they are. Raises QuantityError where that would be a guess: some slices lack a
+        factor, an operation dropped the factors of the slices, or the array is no image any more.
         """
         return rescale.rescaled(self._image)
 
@@ -89,13 +93,10 @@ class DicomAccessor:
 
         Units come from RescaleType, or from a CT image that has none (PS3.3 C.11.1.1.2).
         """
-        units = self._image.attrs.get("units")
-        if units != "HU":
-            modality = self._image.attrs.get("modality", "this")
-            raise QuantityError(
-                f"{modality} values are in {units or 'no units'}, not HU: use .dicom.rescaled()"
-            )
-        return self.rescaled()
+        found = self.rescaled()
+        if found.attrs.get("units") != "HU":
+            raise QuantityError(f"values are in {_units_of(found)}, not HU: use .dicom.rescaled()")
+        return found
 
     def suv(self, kind: Kind = "bw") -> xr.DataArray:
         """Standardised uptake values of PET, float32, lazily; the attribute `rule` says how they came about.
@@ -105,9 +106,12 @@ class DicomAccessor:
         """
         inputs = self._image.attrs.get("pet")
         if inputs is None:
-            raise QuantityError("SUV is of PET series: this array comes from none, or lost its attributes")
+            raise QuantityError(
+                "SUV is made once, of a PET series: this array comes from none, is SUV already, or lost its"
+                " attributes"
+            )
         found = suv(inputs, kind)
-        return self._in_units(self.rescaled() * np.float32(found.factor), found.units, found.rule)
+        return rescale.in_units(self._image, found.factor, found.units, found.rule)
 
     def dose(self) -> xr.DataArray:
         """Dose in Gy, float32, lazily: stored x DoseGridScaling (PS3.3 C.8.8.3.4).
@@ -116,37 +120,34 @@ class DicomAccessor:
         """
         units = self._image.attrs.get("units")
         if units != "GY":
-            raise QuantityError(f"the values are no dose in Gy: their units are {units or 'not stated'}")
-        return self._in_units(self.rescaled(), "Gy", "stored values x DoseGridScaling")
+            raise QuantityError(f"values are in {_units_of(self._image)}: they are no dose in GY as stored")
+        return rescale.in_units(self._image, 1.0, "Gy", "stored values x DoseGridScaling")
 
     def adc(self) -> xr.DataArray:
         """Apparent diffusion coefficient in 1e-6 mm2/s, float32, lazily.
 
         Raises QuantityError unless the object states a diffusion unit (RealWorldValueMapping or RescaleType).
         """
-        units = self._image.attrs.get("units")
-        factor = _DIFFUSION_UNITS.get(units or "")
-        if factor is None:
-            raise QuantityError(
-                f"the values state no unit of diffusion: their units are {units or 'not stated'}"
-            )
-        values = self.rescaled() * np.float32(factor)
-        return self._in_units(values, "1e-6 mm2/s", f"rescaled values in {units}")
+        units = self._image.attrs.get("units") or ""
+        if units not in _DIFFUSION_UNITS:
+            raise QuantityError(f"values are in {_units_of(self._image)}, which is no unit of diffusion")
+        rule = f"rescaled values in {units}"
+        return rescale.in_units(self._image, _DIFFUSION_UNITS[units], "1e-6 mm2/s", rule)
 
-    def _in_units(self, values: xr.DataArray, units: str, rule: str) -> xr.DataArray:
-        found = values.astype(np.float32)
-        found.attrs = self.rescaled().attrs | {"units": units, "rule": rule, "source": "rescaled"}
-        return found.rename(self._image.name)
+    def real_world(self, label: str | None = None) -> xr.DataArray:
+        """Values by a RealWorldValueMapping (PS3.3 C.7.6.16.2.11), float32, lazily; NaN where it says none.
+
+        label: LUTLabel of one of several; `image.attrs["real_world"]` lists them.
+        Raises QuantityError when none, or more than one, is meant, and for values that were rescaled.
+        """
+        return rescale.real_world(self._image, label)
 
     def without_padding(self) -> xr.DataArray:
-        """float32 with NaN for PixelPaddingValue, or its range (PS3.3 C.7.5.1.1.2); rescale it afterwards."""
-        span = rescale.padding_range(self._image)
-        if span is None:
-            return self._image
-        inside = (self._image >= span[0]) & (self._image <= span[1])
-        found: xr.DataArray = self._image.astype(np.float32).where(~inside)
-        found.attrs = {k: v for k, v in self._image.attrs.items() if not k.startswith("padding_")}
-        return found
+        """Floating point with NaN for PixelPaddingValue, or its range (PS3.3 C.7.5.1.1.2), lazily.
+
+        Before or after rescaling; an array without padding comes back as it is.
+        """
+        return rescale.without_padding(self._image)
 
     # ---- elsewhere ----
 
@@ -157,24 +158,18 @@ class DicomAccessor:
         """
         import SimpleITK as sitk
 
-        affine = self.affine
         solid = placing.whole_space(self._image)
-        extra = [d for d in solid.dims if d not in (*placing.AXES, "rgb")]
+        matrix = placing.unsheared(self.affine, solid.sizes["z"])
+        extra = [str(d) for d in solid.dims if d not in (*placing.AXES, "rgb")]
         if extra:
-            raise GeometryError(
-                f"an ITK image has three axes: select one of {', '.join(map(str, extra))} first"
-            )
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        direction = affine[:3, :3] / spacing
-        if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-4):
-            raise GeometryError(
-                "the volume is sheared, which an ITK image cannot say: take .dicom.resampled() first"
-            )
+            raise GeometryError(f"an ITK image has three axes: select one of {', '.join(extra)} first")
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+        direction = matrix[:3, :3] / spacing
         values = solid.transpose(*placing.AXES, ...).values
         values = values.astype(np.uint8) if values.dtype == bool else values
         image = sitk.GetImageFromArray(values, isVector="rgb" in solid.dims)
         image.SetSpacing(spacing[::-1].tolist())
-        image.SetOrigin(affine[:3, 3].tolist())
+        image.SetOrigin(matrix[:3, 3].tolist())
         image.SetDirection(direction[:, ::-1].ravel().tolist())
         return image
 
@@ -206,3 +201,7 @@ class DicomAccessor:
         if source is None:
             raise VolumeError("this array does not come straight from a volume store: open the series again")
         return damaged_frames(Path(source))
+
+
+def _units_of(image: xr.DataArray) -> str:
+    return str(image.attrs.get("units") or "units that are not stated")

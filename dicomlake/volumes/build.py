@@ -24,9 +24,10 @@ from dicomlake.errors import DicomlakeError, StorageError, StorageFull, VolumeEr
 from dicomlake.records import Instance, Volume
 from dicomlake.storage import arrays, layout
 from dicomlake.storage.objectstore import Storage
+from dicomlake.volumes.beside import Beside
 from dicomlake.volumes.check import store_sha256
 from dicomlake.volumes.coordinates import coordinates, leading_dims, leading_shape
-from dicomlake.volumes.manifest import group_attributes
+from dicomlake.volumes.manifest import COPY, LEVEL, group_attributes
 from dicomlake.volumes.originals import Originals, Source, decode, sources_of, stored
 from dicomlake.volumes.plan import Plan
 
@@ -43,10 +44,12 @@ def build(storage: Storage, plan: Plan, instances: Mapping[str, Instance]) -> Vo
     volume = plan.volume
     cut = arrays.layout_of(volume.shape, volume.dims, volume.dtype)
     levels = min(int(volume.info.get("levels", 1)), arrays.most_levels(volume.shape, volume.dims, cut))
-    info = volume.info | {"shard": list(cut.shard), "levels": levels}
+    info = volume.info | {"stored": COPY, "shard": list(cut.shard), "levels": levels}
 
-    def write(folder: Path, volume: Volume) -> None:
-        _write(folder, volume, cut, plan.frames, stored(storage, instances))
+    def write(folder: Path, volume: Volume) -> Volume:
+        beside = Beside()
+        originals = stored(storage, instances, note=beside.note)
+        return _write(folder, volume, cut, plan.frames, originals, beside)
 
     return published(storage, replace(volume, info=info), plan.frames, instances, write)
 
@@ -56,9 +59,12 @@ def published(
     volume: Volume,
     frames: Sequence[Frame],
     instances: Mapping[str, Instance],
-    write: Callable[[Path, Volume], None],
+    write: Callable[[Path, Volume], Volume],
 ) -> Volume:
-    """The record of a volume, with key and hash, after `write` filled its folder and it was put in place."""
+    """The record of a volume, with key and hash, after its folder was filled and put in place.
+
+    write: fills the folder and returns the record with what came to light meanwhile.
+    """
     key = layout.volume_key(*volume.series, volume.number, volume.version)
     tree = storage.stage_tree(key)
     folder = storage.local_path(tree)
@@ -69,7 +75,7 @@ def published(
         if any(frame.frame_index for frame in frames):
             facts["multiframe"] = True
         volume = replace(volume, key=key, info=volume.info | facts)
-        write(folder, volume)
+        volume = write(folder, volume)
         volume = replace(volume, store_sha256=store_sha256(folder))
         storage.publish_tree(tree, key)
     except (OSError, RuntimeError) as error:  # zarrs reports the operating system's errors as RuntimeError
@@ -96,24 +102,37 @@ def _unwritten(error: Exception) -> StorageError:
 
 
 def _write(
-    folder: Path, volume: Volume, cut: arrays.Layout, frames: Sequence[Frame], originals: Originals
-) -> None:
-    root = create_root(folder, volume)
+    folder: Path,
+    volume: Volume,
+    cut: arrays.Layout,
+    frames: Sequence[Frame],
+    originals: Originals,
+    beside: Beside,
+) -> Volume:
+    root = create_root(folder)
     images = _create_levels(root, volume, cut)
     sources = sources_of(frames)
     hashes = _write_shards(folder, images, volume, sources, originals)
     write_tables(root["scale0"], volume, sources, hashes)
     for level in range(1, len(images)):
-        _write_coordinates(root[f"scale{level}"], volume, level)
-    arrays.consolidate(folder, [f"scale{level}" for level in range(len(images))])
+        _write_coordinates(root[LEVEL.format(level)], volume, level)
+    more = beside.write(folder, root["scale0"], volume, sources, originals)
+    return described(root, folder, replace(volume, info=volume.info | more))
 
 
-def create_root(folder: Path, volume: Volume) -> Any:
-    """The root group of a store, which holds the record of the volume."""
+def create_root(folder: Path) -> Any:
+    """The root group of a new store."""
     import zarr
 
     with arrays.fast_pipeline():
-        return zarr.open_group(folder, mode="w", attributes=group_attributes(volume))
+        return zarr.open_group(folder, mode="w")
+
+
+def described(root: Any, folder: Path, volume: Volume) -> Volume:
+    """Write the record of a volume into its store, which is complete then; returns the record."""
+    root.update_attributes(group_attributes(volume))
+    arrays.consolidate(folder, [LEVEL.format(level) for level in range(int(volume.info["levels"]))])
+    return volume
 
 
 def _create_levels(root: Any, volume: Volume, cut: arrays.Layout) -> list[Any]:
@@ -121,7 +140,7 @@ def _create_levels(root: Any, volume: Volume, cut: arrays.Layout) -> list[Any]:
     with arrays.fast_pipeline():
         return [
             arrays.create_array(
-                root.create_group(f"scale{level}"),
+                root.create_group(LEVEL.format(level)),
                 "image",
                 arrays.level_shape(shape, dims, level),
                 volume.dtype,

@@ -12,8 +12,8 @@ from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.records import Instance, Volume
 from dicomlake.storage.objectstore import Storage
 from dicomlake.volumes import originals
-from dicomlake.volumes.build import build
 from dicomlake.volumes.plan import Plan
+from dicomlake.volumes.storing import build
 
 
 class Built(NamedTuple):

@@ -20,7 +20,7 @@ from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.records import Instance
 from dicomlake.storage.arrays import missing_shards, open_array
 from dicomlake.storage.objectstore import Storage
-from dicomlake.volumes.manifest import volume_of_store
+from dicomlake.volumes.manifest import REFERENCE, volume_of_store
 from dicomlake.volumes.originals import Originals, Source, cut, files, paths_beside, sources_in, stored
 
 
@@ -30,7 +30,7 @@ def damaged_frames(store: Path) -> list[int]:
     A volume that stays in its originals is decoded again; frames whose hash was not kept must decode.
     """
     volume = volume_of_store(store)
-    if volume.info.get("stored") == "reference":
+    if volume.info.get("stored") == REFERENCE:
         return _differing(store, files(paths_beside(store)))
     image = open_array(store, "scale0/image")
     leading = volume.dims.index("y")
@@ -82,7 +82,7 @@ def _differing(store: Path, originals: Originals) -> list[int]:
     volume = volume_of_store(store)
     shape, dtype = volume.shape[volume.dims.index("y") :], np.dtype(volume.dtype)
     sources = sources_in(store)
-    hashes = _kept_hashes(store, len(sources))
+    hashes = kept_hashes(store, len(sources))
     images: dict[tuple[str, int], list[int]] = {}
     for place, source in enumerate(sources):
         images.setdefault((source.sop_instance_uid, source.frame_index), []).append(place)
@@ -103,7 +103,8 @@ def _differing(store: Path, originals: Originals) -> list[int]:
         return sorted(itertools.chain.from_iterable(pool.map(wrong, images)))
 
 
-def _kept_hashes(store: Path, count: int) -> np.ndarray | None:
+def kept_hashes(store: Path, count: int) -> np.ndarray | None:
+    """The hash of each frame, in C order, shape (count, 32); None where they were not kept."""
     if not (store / "scale0" / "frame_hash").is_dir():
         return None
     return np.reshape(open_array(store, "scale0/frame_hash")[...], (count, -1))

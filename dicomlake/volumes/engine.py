@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from dicomlake.dicom.attributes import Attributes
 from dicomlake.errors import DicomlakeError, StorageFull, VolumeError
 from dicomlake.progress import Progress, progress
 from dicomlake.records import Finding, Instance, SeriesKey, Volume
+from dicomlake.settings import Mode
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Storage
-from dicomlake.volumes import versions
+from dicomlake.volumes import storing, versions
 from dicomlake.volumes.builder import Built, build_elsewhere, build_here, pixel_hash, told
 from dicomlake.volumes.plan import Plan, plan
 from dicomlake.volumes.pools import Pool, pool
@@ -43,15 +44,21 @@ class Options:
     """How volumes are built.
 
     rebuild: also those whose store is still true.
+    mode: whether voxels are copied or stay in originals that allow it (`storing.decided`).
     client: a Dask client whose workers build; None takes the active one, where there is one.
     workers: builds at once in this process; given, it keeps them here.
     show: a progress bar; None shows it where somebody looks.
     """
 
     rebuild: bool = False
+    mode: Mode = "copy"
     client: Client | None = None
     workers: int | None = None
     show: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(f"mode is one of {', '.join(get_args(Mode))}, not {self.mode!r}")
 
 
 def build_volumes(
@@ -70,7 +77,7 @@ def build_volumes(
         pool(storage, client=options.client, workers=options.workers) as builders,
         progress("volumes", len(wanted), unit="series", show=options.show) as bar,
     ):
-        run = _Run(catalog, storage, read, builders, bar, rebuild=options.rebuild)
+        run = _Run(catalog, storage, read, builders, bar, options)
         found = run.all(wanted)
     return [volume for key in wanted for volume in found.get(key, ())]
 
@@ -123,11 +130,11 @@ class _Run:
         read: ReadOriginal,
         builders: Pool,
         bar: Progress,
-        *,
-        rebuild: bool,
+        options: Options,
     ) -> None:
         self._catalog, self._storage, self._read = catalog, storage, read
-        self._pool, self._bar, self._rebuild = builders, bar, rebuild
+        self._pool, self._bar, self._rebuild = builders, bar, options.rebuild
+        self._mode = options.mode
         self._waiting: deque[SeriesKey] = deque()
         self._jobs: list[_Job] = []
         self._tasks: deque[_Task] = deque()
@@ -233,6 +240,7 @@ class _Run:
 
     def _decide(self, job: _Job, place: int, one: Plan, instances: Mapping[str, Instance]) -> None:
         """Keep the former store where it is still true; else have a new version built."""
+        one = storing.decided(one, instances, self._mode)
         digest = versions.plan_digest(one, instances)
         former = next((v for v in job.former if v.number == one.volume.number), None)
         if former is not None and not self._rebuild and versions.still_true(former, digest, self._storage):

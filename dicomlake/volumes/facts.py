@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from dicomlake.dicom import geometry
+from dicomlake.dicom import geometry, luts, standard
 from dicomlake.dicom.attributes import Attributes
+from dicomlake.dicom.cine import ultrasound_spacing
 from dicomlake.dicom.coordinates import Coordinate, coordinates, over_axes
 from dicomlake.dicom.frames import Frame
+from dicomlake.dicom.real_world import mappings_of
 from dicomlake.dicom.stacking import Stack
 from dicomlake.dicom.suv import pet_inputs
+from dicomlake.errors import BrokenObject
+
+Headers = Mapping[str, Attributes]
+"""SOPInstanceUID -> header."""
 
 
-def facts(one: Stack, header: Attributes) -> dict[str, Any]:
-    """The `info` of a volume; header: of the instance that holds its first frame."""
+def facts(one: Stack, header: Attributes, others: Headers | None = None) -> dict[str, Any]:
+    """The `info` of a volume.
+
+    header: of the instance that holds its first frame. others: of all instances; what would mean something
+    else in another instance is told only where all are known to agree.
+    """
     frame = one.frames[0]
     slopes, intercepts = [f.slope for f in one.frames], [f.intercept for f in one.frames]
     found: dict[str, Any] = {
@@ -30,7 +40,8 @@ def facts(one: Stack, header: Attributes) -> dict[str, Any]:
         "rescale_slope": _same(slopes),
         "rescale_intercept": _same(intercepts),
         "rescale_mixed": _mixed(slopes, intercepts) or None,
-        "modality_lut": "ModalityLUTSequence" in header or None,
+        "modality_lut": _modality_lut(one, header, others),
+        "real_world": _real_world(one, header, others),
         "padding_value": _padding(header.number("PixelPaddingValue"), frame),
         "padding_limit": _padding(header.number("PixelPaddingRangeLimit"), frame),
         "window": _window(header),
@@ -42,7 +53,7 @@ def facts(one: Stack, header: Attributes) -> dict[str, Any]:
         "partial": one.partial or None,
         "coordinates": frame.facets.get("coordinates"),  # "volume": of the transducer, not of the patient
         "coords": {name: _plain(c) for name, c in _coordinates(one, slopes, intercepts).items()} or None,
-        **_geometry(one),
+        **(_geometry(one) or _in_plane(header)),
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -80,6 +91,24 @@ def _geometry(one: Stack) -> dict[str, Any]:
     return found
 
 
+def _in_plane(header: Attributes) -> dict[str, Any]:
+    """The distance between pixels of an image without geometry, and what it was stated for.
+
+    PixelSpacing of a projection is at the patient, calibrated; ImagerPixelSpacing is at the detector
+    (PS3.3 10.7, C.8.11.3), larger than in the patient; that of ultrasound is of its one region.
+    """
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        found = header.numbers(keyword)
+        if len(found) == 2 and min(found) > 0:
+            return {"pixel_spacing_mm": list(found), "pixel_spacing_of": keyword}
+    scanned = ultrasound_spacing(header)
+    return (
+        {"pixel_spacing_mm": list(scanned), "pixel_spacing_of": "SequenceOfUltrasoundRegions"}
+        if scanned
+        else {}
+    )
+
+
 def _coordinates(
     one: Stack, slopes: list[float | None], intercepts: list[float | None]
 ) -> dict[str, Coordinate]:
@@ -96,6 +125,41 @@ def _coordinates(
         turned = [list(f.orientation or ()) for f in one.frames[: one.places]]
         found["orientation"] = Coordinate((dim, "cosine"), turned)
     return found
+
+
+def _modality_lut(one: Stack, header: Attributes, others: Headers | None) -> dict[str, Any] | bool | None:
+    """The table; True where there is one that cannot be read, or is not proven to be that of all frames."""
+    if not _agree(one, "ModalityLUTSequence", header, others):
+        return True
+    if "ModalityLUTSequence" not in header:
+        return None
+    try:
+        table = luts.modality_lut(header)
+    except BrokenObject:
+        return True
+    return table.to_json() if table else True
+
+
+def _real_world(one: Stack, header: Attributes, others: Headers | None) -> list[dict[str, Any]] | None:
+    """The mappings that hold for all frames alike; none is better than a wrong one."""
+    keywords = ("RealWorldValueMappingSequence", "SharedFunctionalGroupsSequence")
+    if not all(_agree(one, keyword, header, others) for keyword in keywords):
+        return None
+    try:
+        return [mapping.to_json() for mapping in mappings_of(header)] or None
+    except BrokenObject:
+        return None
+
+
+def _agree(one: Stack, keyword: str, header: Attributes, others: Headers | None) -> bool:
+    """Whether an element is, byte for byte, the same in all objects of a stack; one alone agrees."""
+    uids = {frame.sop_instance_uid for frame in one.frames}
+    if len(uids) == 1:
+        return True
+    if others is None:
+        return keyword not in header
+    tag = standard.tag_of(keyword) or 0
+    return all(others[uid].elements.get(tag) == header.elements.get(tag) for uid in uids)
 
 
 def _plain(coordinate: Coordinate) -> dict[str, Any]:

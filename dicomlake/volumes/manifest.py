@@ -18,7 +18,9 @@ from dicomlake.errors import VolumeError
 from dicomlake.records import SeriesKey, Volume
 from dicomlake.volumes.coordinates import steps_mm
 
-FORMAT = 2  # 1: files whose voxels are all 0 were left out
+FORMAT = 3  # 1: files whose voxels are all 0 were left out; 2: so were overlays and palettes
+LEVEL = "scale{}"  # the group of an image, 0, or of a halved copy of it
+COPY, REFERENCE = "copy", "reference"  # `info["stored"]`: the voxels are in the store, or in the originals
 
 
 def group_attributes(volume: Volume) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def _fits_ome(volume: Volume) -> bool:
         and steps_mm(volume) is not None
         and "origin_mm" in volume.info
         and volume.info.get("z_mm") is None
-        and volume.info.get("stored") != "reference"  # there is no image in the store
+        and volume.info.get("stored") != REFERENCE  # there is no image in the store
     )
 
 

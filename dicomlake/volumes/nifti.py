@@ -7,84 +7,126 @@ b-vectors are in voxel axes by FSL's convention, they follow the array as well.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from dicomlake.dicom.attributes import Attributes
-from dicomlake.dicom.geometry import to_ras
+from dicomlake.dicom import geometry
 from dicomlake.errors import GeometryError
-from dicomlake.volumes.placing import AXES, affine
-from dicomlake.volumes.rescale import rescaled
+from dicomlake.volumes.placing import AXES, affine, unsheared, whole_space
+from dicomlake.volumes.rescale import FACTORS, rescaled, states_a_line
 
-_FOURTH = ("time", "b", "repeat", "phase", "acquisition", "frame")  # what the fourth axis may be
-_MS = 1e-3
+_FOURTH = ("time", "b", "repeat", "phase", "acquisition")  # what stays the fourth axis, the first of them
 _SUFFIXES = (".nii.gz", ".nii")
-# BIDS key -> keyword, factor to the unit that BIDS asks for (BIDS 1.9, appendix on metadata)
-_NUMBERS = {
-    "MagneticFieldStrength": ("MagneticFieldStrength", 1.0),
-    "EchoTime": ("EchoTime", _MS),
-    "RepetitionTime": ("RepetitionTime", _MS),
-    "InversionTime": ("InversionTime", _MS),
-    "FlipAngle": ("FlipAngle", 1.0),
-    "EchoTrainLength": ("EchoTrainLength", 1.0),
-    "SliceThickness": ("SliceThickness", 1.0),
-    "ImagingFrequency": ("ImagingFrequency", 1.0),
-    "PixelBandwidth": ("PixelBandwidth", 1.0),
-    "XRayTubeVoltage": ("KVP", 1.0),
-    "SeriesNumber": ("SeriesNumber", 1.0),
-}
-_TEXTS = {
-    "Modality": "Modality",
-    "Manufacturer": "Manufacturer",
-    "ManufacturersModelName": "ManufacturerModelName",
-    "SoftwareVersions": "SoftwareVersions",
-    "BodyPartExamined": "BodyPartExamined",
-    "PatientPosition": "PatientPosition",
-    "MRAcquisitionType": "MRAcquisitionType",
-    "ScanningSequence": "ScanningSequence",
-    "SequenceVariant": "SequenceVariant",
-    "ScanOptions": "ScanOptions",
-    "SequenceName": "SequenceName",
-    "ReceiveCoilName": "ReceiveCoilName",
-    "ConvolutionKernel": "ConvolutionKernel",
-    "SeriesDescription": "SeriesDescription",
-    "ProtocolName": "ProtocolName",
-    "ImageType": "ImageType",
-}
+_SECONDS = {"s": 1.0, "ms": 1e-3}
+_CLOCK_S = 0.005  # scanners state times in ticks of 2.5 ms
+_CLOCKS = ("dynamic_time", "acquisition_time", "frame_reference_time", "trigger_time")
+_ENTITIES = {"component": "part", "inversion": "inv"}  # BIDS names of dimensions
+_PARTS = {"magnitude": "mag", "imaginary": "imag"}  # BIDS names of components
 
 
 def write_nifti(image: xr.DataArray, path: Path, sidecar: Mapping[str, Any] | None = None) -> list[Path]:
     """Write an image of one volume; return the files: the image, its .json, .bval and .bvec of diffusion.
 
-    image: (z, y, x), one further axis at most for time, b-value …; see `parts` for more.
+    image: (z, y, x), one further axis at most for time, b-value …; see `parts` for more. It is computed
+        as a whole.
     path: ends in .nii or .nii.gz. sidecar: facts for the .json, none is written without.
-    Raises GeometryError when no affine places the slices.
+    Raises GeometryError when no affine places the slices, or there are more axes.
     """
-    import nibabel
-
-    suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), None)
-    if suffix is None:
-        raise ValueError(f"a NIfTI file ends in .nii or .nii.gz: {path.name}")
-    fourth = [str(dim) for dim in image.dims if dim not in (*AXES, "rgb")]
+    suffix = _suffix(path)
+    solid = whole_space(image)
+    fourth = [str(dim) for dim in solid.dims if dim not in (*AXES, "rgb")]
     if len(fourth) > 1:
         raise GeometryError(f"a NIfTI image has four axes: select one of {', '.join(fourth)} first")
-    slope, intercept, values = _scaled(image.transpose(*fourth, *AXES, ...))
-    matrix = to_ras(affine(image))[:, [2, 1, 0, 3]]  # columns x, y, z as NIfTI indexes them
-    made = nibabel.Nifti1Image(_ordered(values), matrix)
-    made.header.set_xyzt_units("mm", "sec")
-    made.set_qform(None if _sheared(matrix) else matrix, code=0 if _sheared(matrix) else 1)
-    made.set_sform(matrix, code=1)
-    if fourth:
-        made.header["pixdim"][4] = _interval_s(image, fourth[0])
+    lps = affine(image)
+    stem = path.with_name(path.name.removesuffix(suffix))
+    beside = _diffusion(image, lps, fourth, solid.sizes["z"])
+    if sidecar is not None:
+        beside[".json"] = json.dumps(sidecar, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    interval = _interval_s(image, fourth[0], (sidecar or {}).get("RepetitionTime")) if fourth else None
+    _save(solid.transpose(*fourth, *AXES, ...), lps, interval, path)
+    return [path, *(_written(stem, end, text) for end, text in beside.items())]
+
+
+def _suffix(path: Path) -> str:
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix):
+            return suffix
+    raise ValueError("the name of a NIfTI file ends in .nii or .nii.gz")
+
+
+def _written(stem: Path, end: str, text: str) -> Path:
+    path = stem.with_name(stem.name + end)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _save(image: xr.DataArray, lps: np.ndarray, interval_s: float | None, path: Path) -> None:
+    """image: ([fourth,] z, y, x[, rgb]). interval_s: along the fourth axis."""
+    import nibabel
+
+    slope, intercept, values = _scaled(image)
+    made = nibabel.Nifti1Image(_voxels(values, colour="rgb" in image.dims), _ras(lps))
+    made.header.set_xyzt_units("mm", "sec" if interval_s else "unknown")
+    made.set_sform(_ras(lps), code="scanner")
+    with suppress(GeometryError):  # a qform cannot lean: then the sform alone says where the voxels are
+        made.set_qform(_ras(unsheared(lps, image.sizes["z"])), code="scanner")
+    made.header["pixdim"][4] = interval_s or 1.0  # must be positive; its unit says whether it means anything
     made.header.set_slope_inter(slope, intercept)
     nibabel.save(made, path)
-    stem = path.with_name(path.name.removesuffix(suffix))
-    return [path, *_sidecar(stem, sidecar), *_diffusion(stem, image, matrix, fourth)]
+
+
+def _ras(lps: np.ndarray) -> np.ndarray:
+    """Columns x, y, z, as NIfTI indexes voxels."""
+    return geometry.to_ras(lps)[:, [2, 1, 0, 3]]
+
+
+def _scaled(image: xr.DataArray) -> tuple[float, float, np.ndarray]:
+    """Slope, intercept and values: as stored where one line serves all, rescaled where it does not."""
+    attrs = image.attrs
+    if attrs.get("source") != "stored":
+        return 1.0, 0.0, image.values
+    by_slice = any(name in image.coords or name in attrs.get("rescale_varies", ()) for name in FACTORS)
+    if by_slice or attrs.get("rescale_mixed") or attrs.get("modality_lut"):
+        return 1.0, 0.0, rescaled(image).values
+    if not states_a_line(image):
+        return 1.0, 0.0, image.values
+    return float(attrs.get("rescale_slope", 1.0)), float(attrs.get("rescale_intercept", 0.0)), image.values
+
+
+def _voxels(values: np.ndarray, *, colour: bool) -> np.ndarray:
+    """(…, z, y, x[, rgb]) to (x, y, z, …); colour as NIfTI's RGB24."""
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    if colour:
+        if values.dtype != np.uint8 or values.shape[-1] != 3:
+            raise GeometryError("NIfTI holds colours of three times 8 bits: select one of rgb first")
+        values = np.ascontiguousarray(values).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    return values.transpose(range(values.ndim - 1, -1, -1))
+
+
+def _interval_s(image: xr.DataArray, dim: str, repetition_s: float | None) -> float | None:
+    """Time from one volume to the next in s, by the clock; None where it is not stated or not even.
+
+    RepetitionTime, which is that in some sequences only, where the clock agrees: it is more precise.
+    """
+    for name in (dim, *_CLOCKS) if dim == "time" else ():
+        clock = image.coords.get(name) if name in image.coords else None
+        if clock is None or dim not in clock.dims or clock.attrs.get("units") not in _SECONDS:
+            continue
+        steps = clock.astype(float).diff(dim).values
+        if steps.size and steps.mean() > 0 and np.allclose(steps, steps.mean(), rtol=1e-2):
+            interval = float(steps.mean()) * _SECONDS[clock.attrs["units"]]
+            agreed = repetition_s is not None and abs(repetition_s - interval) <= _CLOCK_S
+            return repetition_s if agreed else interval
+    return None
+
+
+# ---- several files of one volume -------------------------------------------------------------------
 
 
 def parts(image: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
@@ -96,113 +138,62 @@ def parts(image: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
     extra = [str(dim) for dim in image.dims if dim not in (*AXES, "rgb")]
     stays = next((dim for dim in _FOURTH if dim in extra), None)
     apart = [dim for dim in extra if dim != stays]
+    names = {dim: _values_of(image, dim) for dim in apart}
     for index in np.ndindex(*(image.sizes[dim] for dim in apart)):
         chosen = dict(zip(apart, index, strict=True))
-        name = "".join(_entity(image, dim, i) for dim, i in chosen.items())
-        yield name, image.isel(chosen)
+        yield "".join(f"_{_entity(dim)}-{names[dim][i]}" for dim, i in chosen.items()), image.isel(chosen)
 
 
-def bids_facts(header: Attributes, image: xr.DataArray) -> dict[str, Any]:
-    """The sidecar of one image: BIDS names and units, nothing that identifies the patient.
-
-    header: of one instance of the series. Raises nothing: what is absent is left out.
-    """
-    found: dict[str, Any] = {
-        name: "\\".join(header.texts(key)) for name, key in _TEXTS.items() if key in header
-    }
-    for name, (keyword, factor) in _NUMBERS.items():
-        value = header.number(keyword)
-        if value is not None:
-            found[name] = value * factor
-    for name, coordinate in (("EchoTime", "echo"), ("InversionTime", "inversion")):
-        if coordinate in image.coords and image.coords[coordinate].ndim == 0:
-            found[name] = float(image.coords[coordinate]) * _MS
-    timing = image.coords.get("slice_time")
-    if timing is not None and timing.dims == ("z",):
-        found["SliceTiming"] = [float(t) * _MS for t in timing.values]
-    return {name: value for name, value in found.items() if value not in ("", None)}
+def _entity(dim: str) -> str:
+    return _ENTITIES.get(dim, dim.replace("_", ""))
 
 
-def _entity(image: xr.DataArray, dim: str, index: int) -> str:
+def _values_of(image: xr.DataArray, dim: str) -> list[str]:
+    """What tells the files of a dimension apart: the name of a component, 1, 2 … of everything else."""
     if dim == "component" and dim in image.coords:
-        part = {"magnitude": "mag"}.get(
-            str(image.coords[dim].values[index]), str(image.coords[dim].values[index])
-        )
-        return f"_part-{part}"
-    return f"_{dim.replace('_', '')}-{index + 1}"
+        terms = [str(term).lower() for term in image.coords[dim].values]
+        found = [re.sub("[^a-z0-9]", "", _PARTS.get(term, term)) for term in terms]
+        if all(found) and len(set(found)) == len(found):
+            return found
+    return [str(i + 1) for i in range(image.sizes[dim])]
 
 
-def _scaled(image: xr.DataArray) -> tuple[float, float, np.ndarray]:
-    """Slope, intercept and values: as stored where one line serves all, rescaled where it does not."""
-    varies = {"rescale_slope", "rescale_intercept"} & {*image.coords} or image.attrs.get("modality_lut")
-    if image.attrs.get("source") != "stored" or varies:
-        return 1.0, 0.0, rescaled(image).values
-    slope, intercept = image.attrs.get("rescale_slope", 1.0), image.attrs.get("rescale_intercept", 0.0)
-    return float(slope), float(intercept), image.values
+# ---- diffusion -------------------------------------------------------------------------------------
 
 
-def _ordered(values: np.ndarray) -> np.ndarray:
-    """(…, z, y, x) to (x, y, z, …); colour as NIfTI's RGB24."""
-    values = values.astype(np.uint8) if values.dtype == bool else values
-    if values.shape[-1] == 3 and values.ndim >= 4 and values.dtype == np.uint8:
-        rgb = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-        values = np.ascontiguousarray(values).view(rgb)[..., 0]
-    return values.transpose(range(values.ndim - 1, -1, -1))
+def _diffusion(image: xr.DataArray, lps: np.ndarray, fourth: Sequence[str], slices: int) -> dict[str, str]:
+    """The content of .bval and .bvec by FSL's convention, where every volume states its b-value.
 
-
-def _sheared(matrix: np.ndarray) -> bool:
-    unit = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
-    return not np.allclose(unit.T @ unit, np.eye(3), atol=1e-3)
-
-
-def _interval_s(image: xr.DataArray, dim: str) -> float:
-    """Time between the volumes in s, 1 where it is not known or not even."""
-    times = image.coords.get(dim) if dim in image.coords else None
-    if times is None or times.dims != (dim,) or times.size < 2 or times.attrs.get("units") not in ("s", "ms"):
-        return 1.0
-    steps = np.diff(times.values.astype(float))
-    even = bool(np.allclose(steps, steps[0], rtol=1e-2)) and steps[0] > 0
-    return float(steps[0]) * (_MS if times.attrs["units"] == "ms" else 1.0) if even else 1.0
-
-
-def _sidecar(stem: Path, facts: Mapping[str, Any] | None) -> list[Path]:
-    if facts is None:
-        return []
-    path = stem.with_name(stem.name + ".json")
-    path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return [path]
-
-
-def _diffusion(stem: Path, image: xr.DataArray, matrix: np.ndarray, fourth: list[str]) -> list[Path]:
-    """The .bval and .bvec files of a diffusion series, by FSL's convention."""
-    if "b" not in image.coords or image.coords["b"].dims != tuple(fourth):
-        return []
-    values = np.atleast_1d(image.coords["b"].values).astype(float)
+    Raises GeometryError for a sheared volume, along whose axes a direction has no such components.
+    """
+    values = _along(image, "b", fourth)
+    if values is None or not np.isfinite(values).all():
+        return {}
     vectors = np.zeros((3, values.size))
-    for i, axis in enumerate("xyz"):
-        name = f"gradient_{axis}"
-        if name in image.coords and image.coords[name].dims == tuple(fourth):
-            vectors[i] = np.nan_to_num(np.atleast_1d(image.coords[name].values).astype(float))
-    files = {
-        ".bval": _text_row(np.nan_to_num(values)),
-        ".bvec": "".join(map(_text_row, _in_voxels(vectors, matrix))),
-    }
-    made = []
-    for suffix, text in files.items():
-        path = stem.with_name(stem.name + suffix)
-        path.write_text(text, encoding="ascii")
-        made.append(path)
-    return made
+    for row, axis in enumerate("xyz"):
+        found = _along(image, f"gradient_{axis}", fourth)
+        if found is not None:
+            vectors[row] = np.nan_to_num(found)  # b = 0, and means over directions, have none
+    along = _in_voxels(vectors, _ras(unsheared(lps, slices)))
+    return {".bval": _row(values), ".bvec": "".join(map(_row, along))}
 
 
-def _in_voxels(vectors: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _along(image: xr.DataArray, name: str, dims: Sequence[str]) -> np.ndarray | None:
+    """A coordinate for each volume; None where it is not there, or differs between slices."""
+    if name not in image.coords or not set(image.coords[name].dims) <= set(dims):
+        return None
+    sizes = [image.sizes[dim] for dim in dims]
+    return np.broadcast_to(image.coords[name].values.astype(float), sizes).reshape(-1)
+
+
+def _in_voxels(vectors: np.ndarray, ras: np.ndarray) -> np.ndarray:
     """LPS directions, (3, n), along the voxel axes x, y, z; x is reversed where the axes are right-handed."""
-    axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    axes = ras[:3, :3] / np.linalg.norm(ras[:3, :3], axis=0)
     found = axes.T @ (np.diag([-1.0, -1.0, 1.0]) @ vectors)
     if np.linalg.det(axes) > 0:
         found[0] = -found[0]
-    return np.asarray(found + 0.0)
+    return np.asarray(found + 0.0)  # no -0
 
 
-def _text_row(values: np.ndarray) -> str:
-    return " ".join(f"{v:.8g}" if math.isfinite(v) else "0" for v in values) + "\n"
+def _row(values: np.ndarray) -> str:
+    return " ".join(f"{value:.8g}" for value in values) + "\n"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dicomlake.dicom.frames import Frame, Tile
+from dicomlake.dicom.headers import Header
 from dicomlake.dicom.pixels import FrameReader
 from dicomlake.dicom.walk import Readable
 from dicomlake.errors import StorageError, VolumeError
@@ -39,8 +40,20 @@ class Source(NamedTuple):
 class Originals:
     """Decoded frames of originals; safe to use from many threads. The last few objects stay open."""
 
-    def __init__(self, opened: Callable[[str], FrameReader], *, keep: int = _OPEN_OBJECTS) -> None:
-        self._opened, self._keep = opened, keep
+    def __init__(
+        self,
+        source: Callable[[str], bytes | Readable],
+        *,
+        note: Callable[[str, Header], None] | None = None,
+        keep: int = _OPEN_OBJECTS,
+    ) -> None:
+        """Objects by SOPInstanceUID.
+
+        source: the bytes of an object, or something to read them from by range. note: is called with the
+        header of each object when it is opened, perhaps more than once and by any thread.
+        """
+        self.source = source
+        self._note, self._keep = note, keep
         self._lock = threading.Lock()
         self._objects: OrderedDict[str, _Once] = OrderedDict()
 
@@ -51,7 +64,13 @@ class Originals:
             self._objects.move_to_end(uid)
             while len(self._objects) > self._keep:
                 self._objects.popitem(last=False)
-        return found.get(lambda: self._opened(uid))
+        return found.get(lambda: self._open(uid))
+
+    def _open(self, uid: str) -> FrameReader:
+        reader = FrameReader(self.source(uid))
+        if self._note is not None:
+            self._note(uid, reader.header)
+        return reader
 
     def frame(self, uid: str, index: int) -> np.ndarray:
         """The stored values of a frame. Raises DicomlakeError when they cannot be had."""
@@ -112,26 +131,31 @@ class FileBytes:
             ) from error
 
 
-def _reader(source: Readable) -> FrameReader:
+def _at_once(source: Readable) -> bytes | Readable:
     """Small objects are read at once, large ones frame by frame."""
-    return FrameReader(source.read() if source.size <= _READ_AT_ONCE else source)
+    return source.read() if source.size <= _READ_AT_ONCE else source
 
 
-def stored(storage: Storage, instances: Mapping[str, Instance]) -> Originals:
-    """The originals of a lake, by SOPInstanceUID."""
+def stored(
+    storage: Storage,
+    instances: Mapping[str, Instance],
+    *,
+    note: Callable[[str, Header], None] | None = None,
+) -> Originals:
+    """The originals of a lake, by SOPInstanceUID; note: as of `Originals`."""
 
-    def opened(uid: str) -> FrameReader:
+    def source(uid: str) -> bytes | Readable:
         instance = instances.get(uid)
         if instance is None:
             raise VolumeError(f"the catalog does not list {uid}: ingest it again, or rebuild the volumes")
-        return _reader(_Stored(storage, instance.key, instance.size))
+        return _at_once(_Stored(storage, instance.key, instance.size))
 
-    return Originals(opened)
+    return Originals(source, note=note)
 
 
 def files(paths: Mapping[str, Path]) -> Originals:
     """Originals that lie in the file system, by SOPInstanceUID."""
-    return Originals(lambda uid: _reader(FileBytes(file_of(paths, uid), uid)))
+    return Originals(lambda uid: _at_once(FileBytes(file_of(paths, uid), uid)))
 
 
 def file_of(paths: Mapping[str, Path], uid: str) -> Path:

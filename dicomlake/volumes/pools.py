@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -53,20 +52,8 @@ def pool(storage: Storage, *, client: Client | None = None, workers: int | None 
             executor.shutdown(wait=False)
         return
     count = workers or min(os.cpu_count() or 1, 4)
-    with _calm(), ThreadPoolExecutor(count, thread_name_prefix="volumes") as threads:
+    with ThreadPoolExecutor(count, thread_name_prefix="volumes") as threads:
         yield Pool(threads, count)
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Silence zarr's remark about consolidated metadata while threads build.
-
-    Each build silences it for itself, but `warnings` has one state a process: what one thread restores
-    would undo what another has just set.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
-        yield
 
 
 def active_client() -> Client | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,22 @@ import numpy as np
 from dicomlake.errors import VolumeError
 from dicomlake.records import Volume
 from dicomlake.storage.arrays import LazyArray, level_shape, level_shard
+from dicomlake.volumes.beside import PALETTE, plane_dims
 from dicomlake.volumes.coordinates import coordinates, leading_dims, leading_shape, steps_mm
-from dicomlake.volumes.virtual import REFERENCE, OriginalFrames, block_shape
+from dicomlake.volumes.manifest import LEVEL, REFERENCE
+from dicomlake.volumes.virtual import OriginalFrames, block_shape
 
 if TYPE_CHECKING:
     import xarray as xr
-
-LEVEL = "scale{}"
 
 
 def open_volume(volume: Volume, store: Path, *, chunks: Any = "auto", level: int = 0) -> xr.Dataset:
     """The Dataset of a built volume: `image` (…, z or frame, y, x[, rgb]) with its coordinates.
 
-    chunks: "auto" makes one Dask chunk of each shard, None opens without Dask (lazy indexing), anything
-    else is what `dask.array.from_array` takes.
+    Beside it, where the objects have them: bool arrays `overlay_6000` … (…, z or frame, y, x), and `palette`
+    (index, rgb), with which `colour.to_rgb` makes colours of the image. Halved copies come without.
+    chunks: "auto" makes one Dask chunk of each shard, or of some frames of the originals; None opens without
+        Dask (lazy indexing); else sizes by dimension, or what `dask.array.from_array` takes.
     level: 0 is the volume itself, 1, 2 … its halved copies for a quick look.
     Dimensions lie along the volume's own axes: x and y along rows and columns as stored, z along the
     normal of the slices, in mm; for an oblique series z is not the patient's z, which `affine_lps` gives.
@@ -40,9 +43,12 @@ def open_volume(volume: Volume, store: Path, *, chunks: Any = "auto", level: int
     if not 0 <= level < levels:
         raise VolumeError(f"level {level} does not exist: this volume has levels 0 to {levels - 1}")
     array, block = _image(volume, store, level)
-    image = _lazy(array, chunks, block, volume.store_sha256 or "")
+    image = _lazy(array, _by_axis(chunks, volume.dims), block, volume.store_sha256 or "")
     found = coordinates(volume, level) | _frame_coordinates(volume, store, level, chunks)
-    dataset = xr.Dataset({"image": (volume.dims, image, image_attributes(volume, level))}, found)
+    variables: dict[str, Any] = {"image": (volume.dims, image, image_attributes(volume, level))}
+    if not level:
+        variables |= _overlays(volume, store, chunks, block) | _palette(volume, store, chunks)
+    dataset = xr.Dataset(variables, found)
     dataset.attrs = _dataset_attributes(volume)
     dataset.image.encoding["source"] = dataset.encoding["source"] = str(store)
     return dataset
@@ -71,6 +77,13 @@ def _lazy(array: LazyArray | OriginalFrames, chunks: Any, block: tuple[int, ...]
     return da.from_array(
         array, chunks=chunks, asarray=False, meta=meta, inline_array=True, name=_token(array, content)
     )
+
+
+def _by_axis(chunks: Any, dims: Sequence[str]) -> Any:
+    """Chunks for an array of these dimensions, from what was asked for the image, which may have more."""
+    if isinstance(chunks, Mapping):
+        return {dims.index(name): size for name, size in chunks.items() if name in dims}
+    return tuple(chunks[: len(dims)]) if isinstance(chunks, tuple | list) else chunks
 
 
 def _token(array: LazyArray | OriginalFrames, content: str) -> str:
@@ -114,6 +127,29 @@ def _frame_coordinates(volume: Volume, store: Path, level: int, chunks: Any) -> 
     return found
 
 
+def _overlays(volume: Volume, store: Path, chunks: Any, block: tuple[int, ...]) -> dict[str, Any]:
+    """The overlays, cut as the image is; where they lie is what `image.dicom` needs of them."""
+    count, found = plane_dims(volume), {}
+    shape, dims = volume.shape[:count], volume.dims[:count]
+    where = {k: v for k, v in image_attributes(volume).items() if k in _PLACE}
+    for name, said in volume.info.get("overlays", {}).items():
+        array = LazyArray(store, f"{LEVEL.format(0)}/{name}", shape, bool, said["shard"])
+        lazy = _lazy(array, _by_axis(chunks, dims), block[:count], volume.store_sha256 or "")
+        kind = {"OverlayType": said["OverlayType"]} if "OverlayType" in said else {}
+        found[name] = (dims, lazy, kind | where)
+    return found
+
+
+def _palette(volume: Volume, store: Path, chunks: Any) -> dict[str, Any]:
+    said = volume.info.get(PALETTE)
+    if said is None:
+        return {}
+    shape = (said["entries"], 3)
+    array = LazyArray(store, f"{LEVEL.format(0)}/{PALETTE}", shape, said["dtype"], shape)
+    lazy = _lazy(array, None if chunks is None else "auto", shape, volume.store_sha256 or "")
+    return {PALETTE: (("index", "rgb"), lazy, {"first": said["first"]})}
+
+
 def image_attributes(volume: Volume, level: int = 0) -> dict[str, Any]:
     """What travels with the image: units, rescale, geometry, how the values are meant."""
     info = volume.info
@@ -123,6 +159,11 @@ def image_attributes(volume: Volume, level: int = 0) -> dict[str, Any]:
         value = info.get(f"rescale_{name}")
         if isinstance(value, int | float):
             attributes[f"rescale_{name}"] = value
+    varying = [
+        name for name in _FACTORS if isinstance(info.get(name), list) or name in info.get("coords", {})
+    ]
+    if varying:  # an operation that drops these coordinates must not make 1 and 0 of them
+        attributes["rescale_varies"] = varying
     if volume.affine_lps is not None and volume.spacing_mm is not None:
         attributes["affine_lps"] = [list(row) for row in volume.affine_lps]
         attributes["spacing_mm"] = list(volume.spacing_mm)
@@ -132,6 +173,13 @@ def image_attributes(volume: Volume, level: int = 0) -> dict[str, Any]:
     return attributes
 
 
+_FACTORS = ("rescale_slope", "rescale_intercept")
+_PLACE = frozenset(
+    {
+        *("verdict", "affine_lps", "spacing_mm", "step_mm", "tilt_degrees", "slice_step", "origin_mm"),
+        *("orientation", "pixel_spacing_mm", "frame_of_reference_uid"),
+    }
+)
 _CARRIED = (
     "units",
     "modality",
@@ -142,6 +190,7 @@ _CARRIED = (
     "window",
     "lossy",
     "modality_lut",
+    "real_world",
     "rescale_mixed",
     "tilt_degrees",
     "slice_step",
@@ -160,5 +209,8 @@ def _dataset_attributes(volume: Volume) -> dict[str, Any]:
         "FrameOfReferenceUID": volume.info.get("frame_of_reference_uid"),
         "volume": volume.number,
         "verdict": volume.verdict,
-    } | {name: volume.info.get(name) for name in ("gaps", "duplicates", "split_by", "partial")}
+    } | {name: volume.info.get(name) for name in _TOLD}
     return {name: value for name, value in found.items() if value is not None}
+
+
+_TOLD = ("gaps", "duplicates", "split_by", "partial", "overlays_unread", "palette_differs")

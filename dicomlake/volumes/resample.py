@@ -14,8 +14,9 @@ import numpy as np
 import xarray as xr
 
 from dicomlake.errors import GeometryError
-from dicomlake.volumes.placing import AXES, has_positions, positions_of
-from dicomlake.volumes.rescale import padding_range, rescaled
+from dicomlake.volumes import placing
+from dicomlake.volumes.placing import AXES
+from dicomlake.volumes.rescale import interpolable, padding_range
 
 _SLAB = 16  # new slices that are made together
 
@@ -36,16 +37,12 @@ def resampled(image: xr.DataArray, step_mm: float | None = None) -> xr.DataArray
 
     step_mm: between the new slices; the usual step of the old ones unless given.
     The coordinate `to_measured_mm` (z) says how far the nearest measured plane is.
-    Values that are scaled apart from slice to slice are rescaled first.
-    Raises GeometryError when the planes are not parallel or have no geometry.
+    Values that are scaled apart from slice to slice, or by a table, are rescaled first.
+    Raises GeometryError when the planes are not parallel or have no geometry, and for palette indices.
     """
-    if image.attrs.get("photometric_interpretation") == "PALETTE COLOR":
-        raise GeometryError("palette indices have no values in between: they cannot be resampled")
-    image = rescaled(image) if {"rescale_slope", "rescale_intercept"} & {*image.coords} else image
+    image = _ordered(interpolable(image))
     planes = _planes_of(image)
-    step = float(step_mm or np.median(np.diff(planes.heights))) if planes.heights.size > 1 else 1.0
-    if not step > 0:
-        raise GeometryError("step_mm must be a positive length in mm")
+    step = _step(planes.heights, step_mm)
     low = np.floor(planes.shifts.min(axis=0) + 1e-6).astype(int)
     grown = np.ceil(planes.shifts.max(axis=0) - 1e-6).astype(int) - low
     count = int(np.floor((planes.heights[-1] - planes.heights[0]) / step + 1e-6)) + 1
@@ -54,32 +51,39 @@ def resampled(image: xr.DataArray, step_mm: float | None = None) -> xr.DataArray
     return _described(image, values, planes, heights, low, step)
 
 
-def _planes_of(image: xr.DataArray) -> _Planes:
-    if "z" not in image.dims or "orientation" not in image.attrs:
+def _ordered(image: xr.DataArray) -> xr.DataArray:
+    """With dimensions (…, z, y, x[, rgb]), planes from low to high."""
+    if any(name not in image.dims for name in AXES) or "orientation" not in image.attrs:
         raise GeometryError("only parallel planes with geometry can be resampled: this array has none")
+    extra = [dim for dim in image.dims if dim not in (*AXES, "rgb")]
+    turned = image.transpose(*extra, *AXES, ...)
+    heights = turned.coords["z"].values if "z" in turned.coords else np.zeros(0)
+    return turned.isel(z=slice(None, None, -1)) if heights.size > 1 and heights[-1] < heights[0] else turned
+
+
+def _step(heights: np.ndarray, step_mm: float | None) -> float:
+    """Between the new slices, in mm."""
+    usual = float(np.median(np.diff(heights))) if heights.size > 1 else 1.0
+    step = usual if step_mm is None else float(step_mm)
+    if not (np.isfinite(step) and step > 0):
+        raise GeometryError("step_mm must be a positive length in mm, and no two planes at one height")
+    return step
+
+
+def _planes_of(image: xr.DataArray) -> _Planes:
     row, column = np.asarray(image.attrs["orientation"], dtype=float).reshape(2, 3)
     axes = np.stack([np.cross(row, column), column, row])
-    pixel = tuple(image.attrs["pixel_spacing_mm"])
-    positions = _positions(image, axes)
-    along = positions @ axes.T
-    shifts = (along[:, 1:] - along[0, 1:]) / np.array(pixel)
-    return _Planes(along[:, 0], shifts, positions[0], axes, (float(pixel[0]), float(pixel[1])))
-
-
-def _positions(image: xr.DataArray, axes: np.ndarray) -> np.ndarray:
-    """Of the first voxel of each plane as it is now, (z, 3)."""
-    origin, pixel = image.attrs["origin_mm"], image.attrs["pixel_spacing_mm"]
-    if has_positions(image):
-        places = positions_of(image)
-    else:
-        affine = np.asarray(image.attrs["affine_lps"], dtype=float)
-        index = (image.coords["z"].values - origin[0]) / image.attrs["step_mm"][0]
-        places = affine[:3, 3] + index[:, None] * affine[:3, 0]
-    moved_y, moved_x = (float(image.coords[n].values[0]) - origin[i] for n, i in (("y", 1), ("x", 2)))
-    for name, step in (("y", pixel[0]), ("x", pixel[1])):
-        if image.sizes[name] > 1 and not np.allclose(np.diff(image.coords[name].values), step, rtol=1e-3):
-            raise GeometryError(f"every pixel along {name} is needed to resample: slice afterwards")
-    return np.asarray(places + moved_y * axes[1] + moved_x * axes[2])
+    grid = placing.grid(image.drop_vars(["instance_uid", "frame_index"], errors="ignore"))
+    pixel = np.einsum("ij,ij->j", grid.affine[:3, 1:3], axes[1:].T)
+    if not (pixel > 0).all():
+        raise GeometryError("rows or columns are reversed: resample first, turn afterwards")
+    along = grid.origins @ axes.T
+    if not (np.diff(along[:, 0]) > 0).all():
+        raise GeometryError(
+            "the planes are not in the order of their heights: resample first, pick afterwards"
+        )
+    shifts = (along[:, 1:] - along[0, 1:]) / pixel
+    return _Planes(along[:, 0], shifts, grid.origins[0], axes, (float(pixel[0]), float(pixel[1])))
 
 
 def _values(
@@ -90,7 +94,7 @@ def _values(
     from dask.delayed import delayed
 
     axis = image.dims.index("z")
-    source = image.data if hasattr(image.data, "dask") else da.from_array(image.values, chunks=image.shape)
+    source = (image if image.chunks else image.chunk({"z": _SLAB})).data
     size = list(image.shape)
     rows = image.dims.index("y")
     size[rows], size[rows + 1] = size[rows] + int(grown[0]), size[rows + 1] + int(grown[1])
@@ -177,9 +181,8 @@ def _described(
     distance = np.abs(heights[:, None] - planes.heights).min(axis=1)
     coords["to_measured_mm"] = ("z", distance, {"units": "mm"})
     coords |= {str(n): c for n, c in image.coords.items() if n not in coords and not set(c.dims) & {*AXES}}
-    attrs = {
-        str(k): v for k, v in image.attrs.items() if not str(k).startswith(("tilt_", "gaps", "padding_"))
-    }
+    gone = ("tilt_", "padding_", "level")  # level: the new affine is of these very voxels
+    attrs = {str(k): v for k, v in image.attrs.items() if not str(k).startswith(gone)}
     attrs |= {
         "affine_lps": affine.tolist(),
         "origin_mm": origin.tolist(),

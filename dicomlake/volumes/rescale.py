@@ -14,7 +14,8 @@ from dicomlake.errors import GeometryError, QuantityError
 
 _INT16 = np.iinfo(np.int16)
 _EXACT_BITS = 24  # whole numbers of more bits than this are not exact in float32
-_FACTORS = ("rescale_slope", "rescale_intercept")
+FACTORS = ("rescale_slope", "rescale_intercept")
+_PADDING = ("padding_value", "padding_limit")
 
 
 def rescaled(image: xr.DataArray) -> xr.DataArray:
@@ -32,9 +33,9 @@ def rescaled(image: xr.DataArray) -> xr.DataArray:
     _check_factors(image)
     if image.attrs.get("modality_lut"):
         return _by_table(image)
-    slope, intercept = (_factor(image, name, n) for name, n in zip(_FACTORS, (1.0, 0.0), strict=True))
-    if not _states_a_line(image):
-        return _described(image, image, {})
+    slope, intercept = (_factor(image, name, n) for name, n in zip(FACTORS, (1.0, 0.0), strict=True))
+    if not states_a_line(image):
+        return _described(image, image, _stated_padding(image))
     if _fits_int16(image.dtype, image.attrs.get("bits_stored"), slope, intercept):
         return _described(image.astype(np.int16) + np.int16(intercept), image, _moved_padding(image))
     dtype = _float_for(image)
@@ -46,35 +47,43 @@ def rescaled(image: xr.DataArray) -> xr.DataArray:
 def in_units(image: xr.DataArray, factor: float, units: str, rule: str) -> xr.DataArray:
     """Rescaled values x factor, float32, lazily; the attributes say the units and the rule."""
     values = rescaled(image)
-    found = (values * values.dtype.type(factor) if values.dtype.kind == "f" else values * factor).astype(
-        np.float32
-    )
+    exact = values.dtype.type if values.dtype.kind == "f" else np.float64
+    found: xr.DataArray = (values * exact(factor)).astype(np.float32).rename(image.name)
     kept = {k: v for k, v in values.attrs.items() if k != "pet"}  # an SUV is made once
-    padding = {k: float(np.float32(v * factor)) for k, v in kept.items() if k.startswith("padding_")}
+    padding = {
+        name: float(np.float32(exact(kept[name]) * exact(factor))) for name in _PADDING if name in kept
+    }
     found.attrs = kept | padding | {"units": units, "rule": rule}
-    return found.rename(image.name)
+    return found
 
 
 def real_world(image: xr.DataArray, label: str | None) -> xr.DataArray:
     """Real-world values of stored ones (PS3.3 C.7.6.16.2.11), float32, lazily; NaN where none is defined.
 
-    label: LUTLabel, which tells several mappings apart. Raises QuantityError when there is no such mapping, or
-    more than one, and for values that are no longer the stored ones.
+    label: LUTLabel, which tells several mappings apart. Raises QuantityError when there is no such mapping,
+    or more than one, and for values that are no longer the stored ones.
     """
     if image.attrs.get("source") != "stored":
-        raise QuantityError("real-world values are of stored values: take them from the image as it was opened")
+        raise QuantityError(
+            "real-world values are of stored values: take them from the image as it was opened"
+        )
     given = [RealWorldMapping.from_json(one) for one in image.attrs.get("real_world", ())]
     found = [one for one in given if label is None or one.label == label]
     if len(found) != 1:
         raise QuantityError(
             f"{len(found)} of {len(given)} real-world mappings are meant: "
-            + ("name one with label=, its LUTLabel" if given else "the image states none, use .dicom.rescaled()")
+            + (
+                "name one with label=, its LUTLabel"
+                if given
+                else "the image states none, use .dicom.rescaled()"
+            )
         )
     (mapping,) = found
     values = _elementwise(without_padding(image), lambda v: mapping.apply(v).astype(np.float32), np.float32)
     described = _described(values, image, {})
     rule = "RealWorldValueLUTData" if mapping.values else "RealWorldValueSlope and RealWorldValueIntercept"
-    described.attrs |= {"units": mapping.units or "not stated", "rule": rule}
+    described.attrs.pop("units", None)
+    described.attrs |= {"rule": rule} | ({"units": mapping.units} if mapping.units else {})
     return described
 
 
@@ -90,7 +99,7 @@ def interpolable(image: xr.DataArray) -> xr.DataArray:
 
 
 def without_padding(image: xr.DataArray, dtype: Any = None) -> xr.DataArray:
-    """The array with NaN for padding, as `dtype` (float32 unless that loses digits); itself without padding."""
+    """The array with NaN for padding, as `dtype`: float32 unless that loses digits. Itself if it has none."""
     span = padding_range(image)
     if span is None:
         return image if dtype is None else image.astype(dtype)
@@ -109,17 +118,23 @@ def padding_range(image: xr.DataArray) -> tuple[float, float] | None:
     return min(value, limit), max(value, limit)
 
 
+def states_a_line(image: xr.DataArray) -> bool:
+    """Whether there is anything to do: numbers with factors, not colours or bool."""
+    stated = any(name in image.coords or name in image.attrs for name in FACTORS)
+    return stated and "rgb" not in image.dims and image.dtype != bool
+
+
 # ---- what the array says ---------------------------------------------------------------------------
 
 
 def _is_rescaled(image: xr.DataArray) -> bool:
     source = image.attrs.get("source")
-    if source not in ("stored", "rescaled"):
+    if source not in ("stored", "rescaled", "palette"):
         raise QuantityError(
             "this array does not say whether its values are stored or rescaled: it comes from no image, or an"
             " operation dropped its attributes; keep them with xr.set_options(keep_attrs=True)"
         )
-    return bool(source == "rescaled")
+    return bool(source != "stored")
 
 
 def _check_factors(image: xr.DataArray) -> None:
@@ -134,13 +149,7 @@ def _check_factors(image: xr.DataArray) -> None:
 
 
 def _varies(image: xr.DataArray) -> bool:
-    return any(name in image.coords for name in _FACTORS)
-
-
-def _states_a_line(image: xr.DataArray) -> bool:
-    """Whether there is anything to do: numbers with factors, not colours or bool."""
-    stated = any(name in image.coords or name in image.attrs for name in _FACTORS)
-    return stated and "rgb" not in image.dims and image.dtype != bool
+    return any(name in image.coords for name in FACTORS)
 
 
 def _factor(image: xr.DataArray, name: str, default: float) -> Any:
@@ -177,7 +186,8 @@ def _by_table(image: xr.DataArray) -> xr.DataArray:
     given = image.attrs["modality_lut"]
     if not isinstance(given, Mapping):
         raise QuantityError(
-            "the image has a Modality LUT that is damaged or not the same for all slices: take .values as stored"
+            "the image has a Modality LUT that is damaged, or not known to be that of all slices: take"
+            " .values as stored"
         )
     table = Lut.from_json(dict(given))
     values = _elementwise(without_padding(image), *_looked_up(table))
@@ -215,17 +225,19 @@ def _elementwise(image: xr.DataArray, function: Callable[[Any], Any], dtype: Any
 def _moved_padding(image: xr.DataArray) -> dict[str, float]:
     """The padding values after the line of the image, rounded as its values are."""
     dtype = _float_for(image)
-    slope, intercept = (_as(dtype, _factor(image, n, d)) for n, d in zip(_FACTORS, (1.0, 0.0), strict=True))
-    names = ("padding_value", "padding_limit")
-    return {
-        name: float(dtype.type(image.attrs[name]) * slope + intercept) for name in names if name in image.attrs
-    }
+    slope, intercept = (_as(dtype, _factor(image, n, d)) for n, d in zip(FACTORS, (1.0, 0.0), strict=True))
+    stated = _stated_padding(image)
+    return {name: float(dtype.type(value) * slope + intercept) for name, value in stated.items()}
+
+
+def _stated_padding(image: xr.DataArray) -> dict[str, float]:
+    return {name: image.attrs[name] for name in _PADDING if name in image.attrs}
 
 
 def _described(values: xr.DataArray, image: xr.DataArray, padding: Mapping[str, float]) -> xr.DataArray:
     """Values that are rescaled now: factors left behind would be applied twice."""
     gone = ("rescale_", "padding_", "modality_lut", "real_world")
-    found: xr.DataArray = values.drop_vars(list(_FACTORS), errors="ignore").rename(image.name)
+    found: xr.DataArray = values.drop_vars(list(FACTORS), errors="ignore").rename(image.name).copy(deep=False)
     kept = {k: v for k, v in image.attrs.items() if not str(k).startswith(gone)}
     found.attrs = kept | dict(padding) | {"source": "rescaled"}
     return found

@@ -3,16 +3,18 @@
 For originals that are cheap to read in place, and for lossy ones, such as ultrasound loops, whose decoded
 voxels would take many times their bytes. The store then holds no image, only where each plane comes from,
 and, where the bytes of an uncompressed frame are its stored values, at which byte it begins: of such a frame
-just the rows asked for are read. They are read and not mapped, as a mapped file that gets shorter ends the
-process.
+just the rows asked for are read, after it was read once as a whole and had the hash that was kept. They are
+read and not mapped, as a mapped file that gets shorter ends the process.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -21,17 +23,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dicomlake.dicom.pixels import frame_hash, native_layout
-from dicomlake.errors import VolumeError
+from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.records import Instance, Volume
 from dicomlake.storage import arrays
 from dicomlake.storage.objectstore import Storage
-from dicomlake.volumes.build import create_root, published, write_tables
+from dicomlake.volumes.beside import Beside
+from dicomlake.volumes.build import create_root, described, published, write_tables
+from dicomlake.volumes.check import kept_hashes
+from dicomlake.volumes.manifest import LEVEL, REFERENCE
 from dicomlake.volumes.originals import (
     FileBytes,
     Originals,
     Source,
     cut,
-    decode,
     file_of,
     files,
     paths_beside,
@@ -41,9 +45,10 @@ from dicomlake.volumes.originals import (
 )
 from dicomlake.volumes.plan import Plan
 
-REFERENCE = "reference"
 _CACHE_BYTES = 32 << 20
 _BLOCK_BYTES = 16 << 20
+_READERS = min(os.cpu_count() or 1, 4)
+_AT_ONCE = 4096  # frames that wait for a reader
 
 
 def build_reference(
@@ -61,54 +66,59 @@ def build_reference(
     kept = {name: value for name, value in volume.info.items() if name not in ("slab", "shard")}
     info = kept | {"stored": REFERENCE, "levels": 1}
 
-    def write(folder: Path, volume: Volume) -> None:
-        root = create_root(folder, volume)
-        group = root.create_group("scale0")
-        hashes = _hashes(volume, sources, stored(storage, instances)) if prove else None
-        write_tables(group, volume, sources, hashes)
-        offsets = _offsets(volume, sources, stored(storage, instances), prove)
+    def write(folder: Path, volume: Volume) -> Volume:
+        beside = Beside()
+        originals = stored(storage, instances, note=beside.note)
+        root = create_root(folder)
+        with arrays.fast_pipeline():
+            group = root.create_group(LEVEL.format(0))
+        hashes, offsets = _registered(volume, sources, originals, prove)
+        write_tables(group, volume, sources, hashes if prove else None)
         if (offsets >= 0).any():
             arrays.create_table(group, "frame_offset", offsets, ["plane"])
         uids = list(dict.fromkeys(source.sop_instance_uid for source in sources))
         places = [posixpath.relpath(instances[uid].key, str(volume.key)) for uid in uids]
         arrays.create_table(group, "object_uid", uids, ["object"])
         arrays.create_table(group, "original", places, ["object"])
-        arrays.consolidate(folder, ["scale0"])
+        more = beside.write(folder, group, volume, sources, originals)
+        return described(root, folder, replace(volume, info=volume.info | more))
 
     return published(storage, replace(volume, info=info), plan.frames, instances, write)
 
 
-def _hashes(volume: Volume, sources: Sequence[Source], originals: Originals) -> np.ndarray:
-    """Decode all frames, a few at a time; their hashes, shape (frames, 32)."""
-    from concurrent.futures import ThreadPoolExecutor
+def _registered(
+    volume: Volume, sources: Sequence[Source], originals: Originals, prove: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The hash of each plane, shape (frames, 32), and the byte of its object at which it begins, (frames,).
 
-    plane = volume.shape[volume.dims.index("y") :]
-    dtype = np.dtype(volume.dtype)
-    many = max(1, min(_BLOCK_BYTES // (prod(plane) * dtype.itemsize), len(sources)))
-    values = np.empty((many, *plane), dtype)
+    -1 where a plane must be decoded. Each frame is read once; without `prove` none is, and the hashes are 0.
+    """
+    plane, dtype = volume.shape[volume.dims.index("y") :], np.dtype(volume.dtype)
     hashes = np.zeros((len(sources), 32), np.uint8)
-    with ThreadPoolExecutor(2) as pool:
-        for first in range(0, len(sources), many):
+    offsets = np.full(len(sources), -1, np.int64)
+    images: dict[tuple[str, int], list[int]] = {}
+    for place, source in enumerate(sources):
+        images.setdefault((source.sop_instance_uid, source.frame_index), []).append(place)
 
-            def hashed(slot: int, first: int = first) -> None:
-                hashes[first + slot] = np.frombuffer(frame_hash(values[slot]), np.uint8)
-
-            part = list(enumerate(sources[first : first + many]))
-            decode(originals, part, values, pool=pool, then=hashed)
-    return hashes
-
-
-def _offsets(volume: Volume, sources: Sequence[Source], originals: Originals, prove: bool) -> np.ndarray:
-    """The byte of its object at which each plane begins, shape (frames,); -1 where it must be decoded."""
-    found = np.full(len(sources), -1, np.int64)
-    for number, source in enumerate(sources):
-        reader = originals.reader(source.sop_instance_uid)
+    def register(image: tuple[str, int]) -> None:
+        reader = originals.reader(image[0])
         lies = native_layout(reader.header, proven=prove)
-        if source.tile is not None or lies is None or lies.dtype != np.dtype(volume.dtype):
-            continue
-        if not prove or reader.holds_values_as_they_are(source.frame_index):
-            found[number] = lies.offset + source.frame_index * lies.frame_bytes
-    return found
+        if prove:
+            values = originals.frame(*image)
+            for place in images[image]:
+                one = cut(values, sources[place], plane, dtype).astype(dtype, copy=False)
+                hashes[place] = np.frombuffer(frame_hash(one), np.uint8)
+        tiled = any(sources[place].tile is not None for place in images[image])
+        if tiled or lies is None or lies.dtype != dtype:
+            return
+        if not prove or reader.holds_values_as_they_are(image[1]):
+            offsets[images[image]] = lies.offset + image[1] * lies.frame_bytes
+
+    wanted = list(images)
+    with ThreadPoolExecutor(_READERS) as pool:
+        for first in range(0, len(wanted), _AT_ONCE):
+            list(pool.map(register, wanted[first : first + _AT_ONCE]))
+    return hashes, offsets
 
 
 def block_shape(shape: Sequence[int], dims: Sequence[str], dtype: Any) -> tuple[int, ...]:
@@ -125,6 +135,8 @@ class _Table(NamedTuple):
 
     sources: list[Source]
     offsets: np.ndarray  # bytes; -1 where a plane must be decoded
+    hashes: np.ndarray | None  # (planes, 32), where they were kept
+    proven: np.ndarray  # (planes,): the bytes of these need not be compared with their hash again
     paths: dict[str, Path]
     originals: Originals
 
@@ -134,7 +146,20 @@ def _table_in(store: Path) -> _Table:
     offsets = np.full(len(sources), -1, np.int64)
     if (store / "scale0" / "frame_offset").is_dir():
         offsets = arrays.open_array(store, "scale0/frame_offset")[...]
-    return _Table(sources, offsets, paths, files(paths))
+    hashes = kept_hashes(store, len(sources))
+    proven = np.full(len(sources), hashes is None)
+    return _Table(sources, offsets, hashes, proven, paths, files(paths))
+
+
+def _check(plane: np.ndarray, number: int, table: _Table) -> None:
+    """Raises VolumeError when a plane is not the one that was registered."""
+    if table.hashes is not None and frame_hash(plane) != table.hashes[number].tobytes():
+        source = table.sources[number]
+        raise VolumeError(
+            f"frame {source.frame_index} of {source.sop_instance_uid} is not what the volume was made from:"
+            " its original has changed since; bring it back from a copy, or ingest it again"
+        )
+    table.proven[number] = True
 
 
 class OriginalFrames:
@@ -142,7 +167,8 @@ class OriginalFrames:
 
     Making one reads nothing; slicing decodes the frames concerned, of which the last few are kept. Safe to
     use from many threads; picklable, for other processes that see the same files.
-    Slicing raises DicomlakeError where a frame cannot be decoded, VolumeError where the store is gone.
+    Slicing raises VolumeError, which names the object, where a frame cannot be had from its original, or is
+    not the one that the volume was made from; and where the store is gone.
     """
 
     def __init__(self, store: Path, shape: Sequence[int], dims: Sequence[str], dtype: Any) -> None:
@@ -166,29 +192,48 @@ class OriginalFrames:
         part = np.broadcast_to(np.int8(0), self.shape[self._leading :])[plane].shape
         found = np.empty((frames.size, *part), self.dtype)
         for slot, frame in enumerate(frames.ravel().tolist()):
-            found[slot] = self._part(frame, plane)
+            found[slot] = self._frame(frame, plane)
         return found.reshape((*frames.shape, *part))
 
-    def _part(self, number: int, key: tuple[Any, ...]) -> np.ndarray:
-        """A part of one plane."""
+    def _frame(self, number: int, key: tuple[Any, ...]) -> np.ndarray:
+        """A part of one plane. Raises VolumeError."""
         table = self._table()
+        try:
+            return self._part(number, key, table)
+        except VolumeError:
+            raise
+        except DicomlakeError as error:
+            source = table.sources[number]
+            raise VolumeError(
+                f"frame {source.frame_index} of {source.sop_instance_uid} cannot be had from its original:"
+                f" {error}"
+            ) from error
+
+    def _part(self, number: int, key: tuple[Any, ...], table: _Table) -> np.ndarray:
         offset = int(table.offsets[number])
         if offset < 0:
             return np.asarray(self._decoded(number, table)[key])
-        height, width = self.shape[self._leading :]
+        height = self.shape[self._leading]
+        if not table.proven[number]:
+            plane = self._rows(number, table, 0, height)
+            _check(plane, number, table)
+            return np.asarray(plane[key])
         rows = np.arange(height)[key[0]]
         low, high = (int(rows.min()), int(rows.max()) + 1) if rows.size else (0, 0)
-        row_bytes = width * self.dtype.itemsize
-        uid = table.sources[number].sop_instance_uid
-        data = FileBytes(file_of(table.paths, uid), uid).read(
-            offset + low * row_bytes, offset + high * row_bytes
-        )
-        if len(data) != (high - low) * row_bytes:
+        return np.asarray(self._rows(number, table, low, high)[rows - low][(..., *key[1:])])
+
+    def _rows(self, number: int, table: _Table, low: int, high: int) -> np.ndarray:
+        """Rows of a plane whose bytes are its values."""
+        width = self.shape[-1]
+        uid, row_bytes = table.sources[number].sop_instance_uid, width * self.dtype.itemsize
+        begin = int(table.offsets[number]) + low * row_bytes
+        size = (high - low) * row_bytes
+        data = FileBytes(file_of(table.paths, uid), uid).read(begin, begin + size)
+        if len(data) != size:
             raise VolumeError(
                 f"the original of {uid} is cut off: bring it back from a copy, or ingest it again"
             )
-        values = np.frombuffer(data, self.dtype).reshape(high - low, width)
-        return np.asarray(values[rows - low][(..., *key[1:])])
+        return np.frombuffer(data, self.dtype).reshape(high - low, width)
 
     def _table(self) -> _Table:
         with self._lock:
@@ -205,6 +250,7 @@ class OriginalFrames:
         image = table.sources[number]
         values = table.originals.frame(image.sop_instance_uid, image.frame_index)
         plane = cut(values, image, self.shape[self._leading :], self.dtype)
+        _check(plane.astype(self.dtype, copy=False), number, table)
         self._keep(number, plane)
         return plane
 

@@ -89,6 +89,56 @@ def test_absent_tiles_are_counted_and_places_are_the_objects_own() -> None:
     assert image.x.values[:2] == pytest.approx([0.0005, 0.0015])
 
 
+def test_any_selection_reads_what_numpy_would() -> None:
+    data = sparse([(1, 1), (1, 5), (1, 9), (5, 1), (5, 5), (5, 9)])
+    image = open_slide(headers_of(read_header(data)), lambda _uid: FrameReader(data))["level0"].image
+    whole = image.values
+    assert len(np.unique(whole)) == 6
+    for key in (
+        (slice(None, None, -1), slice(None, None, -2)),
+        ([6, 0, 3], slice(None)),
+        (-1, slice(7, 2, -1)),
+        (slice(5, 5), slice(None)),
+        (slice(1, 6, 2), 8),
+    ):
+        found = image[key]
+        assert found.chunks is not None
+        np.testing.assert_array_equal(found.values, whole[key])
+    np.testing.assert_array_equal(image.isel(y=[1, 5], x=[0, 8]).values, whole[np.ix_([1, 5], [0, 8])])
+
+
+def full(planes: int, step_mm: float | None) -> bytes:
+    """TILED_FULL: two tiles of 4 x 4 in each focal plane; frame i is filled with i + 1."""
+    frames = np.stack([np.full((4, 4), i + 1, np.uint8) for i in range(2 * planes)])
+    measures, shared = Dataset(), Dataset()
+    measures.PixelSpacing = [0.002, 0.001]
+    if step_mm is not None:
+        measures.SpacingBetweenSlices = step_mm
+    shared.PixelMeasuresSequence = [measures]
+    ds = slice_dataset(
+        None, orientation=None, spacing=None, pixels=frames[0],
+        SOPClassUID=VLWholeSlideMicroscopyImageStorage, ImageType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
+        NumberOfFrames=len(frames), TotalPixelMatrixRows=4, TotalPixelMatrixColumns=8,
+        TotalPixelMatrixFocalPlanes=planes, DimensionOrganizationType="TILED_FULL",
+        SharedFunctionalGroupsSequence=[shared],
+    )  # fmt: skip
+    ds.PixelData = frames.tobytes()
+    return as_bytes(ds)
+
+
+@pytest.mark.parametrize(
+    ("step_mm", "planes", "units"), [(0.0015, [0, 1.5, 3], "um"), (None, [0, 1, 2], None)]
+)
+def test_focal_planes_have_their_height_where_it_is_stated(
+    step_mm: float | None, planes: list[float], units: str | None
+) -> None:
+    data = full(3, step_mm)
+    image = open_slide(headers_of(read_header(data)), lambda _uid: FrameReader(data))["level0"].image
+    assert image.focal_plane.values == pytest.approx(planes)
+    assert image.focal_plane.attrs.get("units") == units
+    assert image[:, 0, [0, 4]].values.tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_levels_come_by_size_and_a_label_by_its_name() -> None:
     small = sparse([(1, 1)], SOPInstanceUID="1.2.3", TotalPixelMatrixRows=4, TotalPixelMatrixColumns=4)
     label = sparse([(1, 1)], SOPInstanceUID="1.2.4", ImageType=["ORIGINAL", "PRIMARY", "LABEL"])

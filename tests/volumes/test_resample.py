@@ -115,8 +115,49 @@ def test_a_part_of_the_plane_is_resampled_where_it_lies() -> None:
     found = image.dicom.resampled()
     inside = np.isfinite(found.values)
     np.testing.assert_allclose(found.values[inside], expected(found)[inside], atol=1e-4)
-    with pytest.raises(GeometryError, match="slice afterwards"):
-        image[:, ::2].dicom.resampled()
+
+
+def test_every_second_pixel_is_a_coarser_grid() -> None:
+    found = planes(tilted(6, 12))[:, 1::2, ::3].dicom.resampled()
+    inside = np.isfinite(found.values)
+    assert found.attrs["step_mm"][1:] == pytest.approx([1.6, 1.5])
+    np.testing.assert_allclose(found.values[inside], expected(found)[inside], atol=1e-4)
+
+
+def test_the_order_of_planes_and_of_axes_does_not_matter() -> None:
+    image = planes(tilted(6, 12))
+    wanted = image.dicom.resampled()
+    for turned in (image[::-1], image.transpose("x", "z", "y")):
+        found = turned.dicom.resampled()
+        assert found.dims == ("z", "y", "x")
+        np.testing.assert_array_equal(found.values, wanted.values)
+        np.testing.assert_array_equal(found.dicom.affine, wanted.dicom.affine)
+
+
+def test_what_would_turn_rows_or_mix_planes_is_refused() -> None:
+    image = planes(tilted(6, 12))
+    with pytest.raises(GeometryError, match="reversed"):
+        image[:, ::-1].dicom.resampled()
+    with pytest.raises(GeometryError, match="order of their heights"):
+        image[[0, 2, 1]].dicom.resampled()
+    for step in (0, -1, math.nan):
+        with pytest.raises(GeometryError, match="step_mm"):
+            image.dicom.resampled(step)
+
+
+def test_a_resampled_copy_of_a_level_is_a_volume_of_its_own() -> None:
+    found = planes(tilted(6, 12)).assign_attrs(level=1).dicom.resampled(1.5)
+    assert np.linalg.norm(found.isel(z=2).dicom.affine[:3, 0]) == pytest.approx(1.5)
+
+
+def test_values_scaled_apart_are_rescaled_before_they_are_mixed() -> None:
+    image = planes(np.stack([[0, 0, h] for h in (0.0, 1, 2, 4)]))
+    slopes = np.array([1.0, 2, 4, 8])
+    stored = (image / slopes[:, None, None]).assign_coords(rescale_slope=("z", slopes))
+    stored.attrs = image.attrs
+    found = stored.dicom.resampled()
+    np.testing.assert_allclose(found.values, expected(found), rtol=1e-5)
+    assert found.attrs["source"] == "rescaled"
 
 
 def test_what_has_no_geometry_is_refused() -> None:

@@ -314,13 +314,14 @@ def test_damaged_bytes_are_an_error_and_their_frames_are_named(tmp_path: Path, p
     volume, store = stores.built(tmp_path, stores.single_frames, values, ("z", "y", "x"))
     path = store / "scale0" / "image" / "c" / "0" / "0" / "0"
     data = bytearray(path.read_bytes())
-    data[100] ^= 1  # in the first chunk: one bit of what is compressed
+    data[100] ^= 1  # one bit of what is compressed, in whichever chunk was done first
     path.write_bytes(data)
     with pytest.raises(VolumeError, match="rebuild"):
         open_volume(volume, store).image.sum().compute()
     named = damaged_frames(store)
-    assert set(named) <= set(range(32))
     assert named
+    assert max(named) < 64
+    assert len({number // 32 for number in named}) == 1
     raw = arrays.open_array(store, "scale0/image")
     for number in set(range(70)) - set(named):
         np.testing.assert_array_equal(raw[number : number + 1], values[number : number + 1])
@@ -432,13 +433,12 @@ def _check_multiscales(ome: dict[str, Any], root: zarr.Group) -> None:
 # ---- memory ------------------------------------------------------------------------------------------
 
 PEAK = """
-import resource, sys
+import re, sys
 from pathlib import Path
 import numpy as np
 from dicomlake.storage.local import LocalStorage
 from dicomlake.volumes.build import build
 from tests.volumes import stores
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 root = Path(sys.argv[1])
 storage = LocalStorage(root)
 instance, first = stores.keep_file(storage, root / "large.dcm")
@@ -446,12 +446,16 @@ frames = stores.frames_of(first, 640)
 plan = stores.planned(frames, (640, 512, 512), ("z", "y", "x"), np.uint16, levels=2)
 build(storage, plan, {instance.sop_instance_uid: instance})
 storage.close()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak of one process: Linux")
 def test_a_large_object_is_built_frame_by_frame(tmp_path: Path) -> None:
-    """336 MB in one file; the process must never hold it."""
+    """336 MB in one file; the process must never hold it.
+
+    Its peak by VmHWM: ru_maxrss begins with what the process that started it held.
+    """
     stores.write_large(tmp_path / "large.dcm", 640, 512)
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, check=True

@@ -60,6 +60,24 @@ def test_channels_of_one_name_are_told_apart_and_uncalibrated_ones_say_so() -> N
     assert found.waveform.values[:2, 0].tolist() == [0, 2]
 
 
+def test_skew_is_in_seconds_however_it_is_stated() -> None:
+    later, samples = channel(label="b"), channel(label="c")
+    later.ChannelTimeSkew, samples.ChannelSampleSkew = 0.001, 2
+    found = open_waveforms(waveform(np.zeros((2, 3)), [channel(label="a"), later, samples]))
+    assert found.skew.values == pytest.approx([0, 0.001, 2 / 250])
+    assert "skew" not in open_waveforms(waveform(SAMPLES, [channel(), channel()])).coords
+
+
+def test_samples_of_any_kind_are_read_by_their_interpretation() -> None:
+    """Two channels of unsigned bytes: 200 is not -56, and an odd number of them is padded."""
+    data = waveform(
+        SAMPLES, [channel(1, 0), channel(1, 0)],
+        WaveformSampleInterpretation="UB", WaveformBitsAllocated=8, WaveformPaddingValue=None,
+        WaveformData=bytes([200, 1, 2, 3, 4, 255]),
+    )  # fmt: skip
+    assert open_waveforms(data).waveform.values.tolist() == [[400, 2], [4, 6], [8, 510]]
+
+
 def test_a_real_ecg_equals_pydicom() -> None:
     (path,) = [p for p in pydicom_samples() if p.name == "waveform_ecg.dcm"]
     tree = open_waveforms(path.read_bytes())
