@@ -41,11 +41,8 @@ def open_uid(lake: Lake, uid: str, how: Mapping[str, Any]) -> Any:
     (series,) = found
     instance = next((i for i in lake.instances(series.key) if i.sop_instance_uid == uid), None)
     if instance is not None:
-        from dicomlake.objects.documents import is_video, read_document
         from dicomlake.objects.opening import open_object, opens
 
-        if is_video(instance.transfer_syntax):
-            return read_document(lake.original(instance))
         if opens(instance.sop_class_uid):
             return open_object(instance.sop_class_uid, lake.original(instance))
     return series.open(**how)

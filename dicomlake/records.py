@@ -42,7 +42,7 @@ class Volume:
     """A volume of a series: what the frames form, and where it lies when it is built.
 
     number: 0, 1, … within the series.
-    verdict: regular, sheared, missing_slices, irregular, plane_set, none, unproven.
+    verdict: regular, sheared, missing_slices, irregular, plane_set, none.
     reason: the verdict in one sentence; for a volume that could not be built, why.
     dims, shape: axis names and lengths, slowest first; (z, y, x) for a scalar volume.
     dtype: of the stored values, in numpy's notation.

@@ -87,7 +87,8 @@ def judge(frames: Sequence[Frame], places: Places, heights: Array) -> Judgement:
         return Judgement("irregular", _spread(steps))
     gaps = _gaps(heights, counts)
     missing = sum(gap.missing for gap in gaps)
-    reason = f"{missing} of {missing + len(heights)} slices are missing, in {len(gaps)} places"
+    where = "one place" if len(gaps) == 1 else f"{len(gaps)} places"
+    reason = f"{missing} of {missing + len(heights)} slices are missing, in {where}"
     return Judgement("missing_slices", reason, gaps=gaps)
 
 

@@ -19,7 +19,7 @@ from dicomlake.dicom.frames import pixel_format
 from dicomlake.dicom.grid import Grid
 from dicomlake.dicom.headers import read_header
 from dicomlake.errors import BrokenObject, DicomlakeError, GeometryError
-from dicomlake.objects import placing, voxels
+from dicomlake.objects import gridded, placing, voxels
 from dicomlake.objects.codes import Reference, referenced_series
 from dicomlake.objects.colours import hex_of
 from dicomlake.objects.segments import Segment, SegmentFrame, frames_of, palette_of, segments_of
@@ -116,7 +116,7 @@ class Segmentation:
         target = grid or placement.grid
         axes = ("frame" if target is None else "z", "y", "x")
         array = xr.DataArray(data, dims=(*dims, *axes), name="segmentation", attrs=self._attributes(target))
-        found = xr.Dataset({"segmentation": array}, voxels.coordinates(target, placement.sources))
+        found = xr.Dataset({"segmentation": array}, gridded.coordinates(target, placement.sources))
         if dims:
             found = found.assign_coords(
                 segment=("segment", [segment.number for segment in self.segments]),
@@ -195,7 +195,7 @@ class Segmentation:
             found["fractional_type"] = self.fractional_type
         if self.kind == LABELMAP:
             found["background"] = self.background
-        return found | voxels.geometry_attributes(grid)
+        return found | gridded.geometry_attributes(grid)
 
     def __repr__(self) -> str:
         return f"<Segmentation: {self.kind}, {len(self.segments)} segments in {len(self.frames)} frames>"

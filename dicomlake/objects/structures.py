@@ -17,6 +17,7 @@ from dicomlake.dicom.walk import Encoding
 from dicomlake.errors import DicomlakeError, GeometryError
 from dicomlake.objects import contour_masks
 from dicomlake.objects.contours import Contour, read_contour
+from dicomlake.objects.gridded import coordinates, geometry_attributes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,9 +155,9 @@ class StructureSet:
             "contour_planes_unused": drawn.planes - drawn.used,
             "contours_left_out": left_out,
             "interpolated": interpolate,
-            "affine_lps": grid.affine.tolist(),
+            **geometry_attributes(grid),
         }
-        return xr.DataArray(drawn.mask, dims=("z", "y", "x"), name="mask", attrs=attributes)
+        return xr.DataArray(drawn.mask, coordinates(grid), ("z", "y", "x"), "mask", attributes)
 
     def masks(self, grid: Grid, *, interpolate: bool = False, skip_flawed: bool = False) -> xr.DataArray:
         """The masks of all regions with a closed contour: bool, dims (roi, z, y, x).
@@ -174,18 +175,18 @@ class StructureSet:
             one = self.mask(region.number, grid, interpolate=interpolate, skip_flawed=skip_flawed)
             out[number] = one.values
             facts.append(one.attrs)
-        coordinates: dict[str, tuple[str, list[object]]] = {
+        coords: dict[str, tuple[str, list[object]]] = {
             "roi": ("roi", [r.number for r in able]),
             "roi_name": ("roi", [r.name for r in able]),
         }
         for key in ("contour_planes", "contour_planes_unused", "contours_left_out"):
-            coordinates[key] = ("roi", [fact[key] for fact in facts])
+            coords[key] = ("roi", [fact[key] for fact in facts])
         attributes = {
             "regions_without_area": len(self.regions) - len(able),
             "interpolated": interpolate,
-            "affine_lps": grid.affine.tolist(),
+            **geometry_attributes(grid),
         }
-        return xr.DataArray(out, coordinates, ("roi", "z", "y", "x"), "masks", attributes)
+        return xr.DataArray(out, coords | coordinates(grid), ("roi", "z", "y", "x"), "masks", attributes)
 
     def __repr__(self) -> str:
         contours = sum(len(r.contours) for r in self.regions)

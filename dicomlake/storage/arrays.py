@@ -227,17 +227,21 @@ def create_table(
     group: Any, name: str, values: Any, dims: Sequence[str], attributes: dict[str, Any] | None = None
 ) -> None:
     """A small array in one chunk, such as a coordinate."""
+    import zarr
+
     values = np.asarray(values)
     text = values.dtype.kind in "UO"
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype="string" if text else values.dtype,
-        chunks=values.shape or (1,),
-        dimension_names=list(dims),
-        attributes=attributes or {},
-        config={"write_empty_chunks": True},
-    )
+    # zarr-python writes all-zero chunks, too; without the lock another thread's zarrs could be in force
+    with _PIPELINE_LOCK, zarr.config.set({"codec_pipeline.path": _PYTHON_PIPELINE}):
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype="string" if text else values.dtype,
+            chunks=values.shape or (1,),
+            dimension_names=list(dims),
+            attributes=attributes or {},
+            config={"write_empty_chunks": True},
+        )
     array[...] = values.astype(object) if text else values
 
 

@@ -91,7 +91,7 @@ def _plan(key: SeriesKey, number: int, one: Stack, headers: dict[str, Attributes
         affine_lps=None if "coordinates" in frame.facets else affine,
         spacing_mm=None if one.affine is None else geometry.spacing_mm(one.affine),
         reason=one.reason,
-        info=facts(one, headers[frame.sop_instance_uid]),
+        info=facts(one, headers[frame.sop_instance_uid], headers),
     )
     levels = 1
     if may_be_averaged(one, headers[frame.sop_instance_uid]):

@@ -56,4 +56,4 @@ def _damage(store: Path) -> str:
         damaged = check.damaged_frames(store)
     except Exception:  # damaged metadata fails in as many ways as there are
         damaged = []
-    return f"slices {damaged[:8]}" if damaged else "metadata or a copy for quick looks"
+    return f"slices {damaged[:8]}" if damaged else "metadata, an overlay or a copy for quick looks"

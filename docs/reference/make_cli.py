@@ -88,7 +88,12 @@ def _written(name: str, kind: Any, info: ArgumentInfo | OptionInfo) -> str:
     if kind is bool and not declared:
         return f"--{name} / --no-{name}"
     flag = declared[0] if declared else f"--{name}"
-    return flag if kind is bool else f"{flag} {info.metavar or 'N'}"
+    return flag if _is_flag(kind) else f"{flag} {info.metavar or 'N'}"
+
+
+def _is_flag(kind: Any) -> bool:
+    """bool, or bool that may be left open."""
+    return kind is bool or bool in typing.get_args(kind)
 
 
 if __name__ == "__main__":

