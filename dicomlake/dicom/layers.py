@@ -16,7 +16,7 @@ from dicomlake.dicom.planes import Layer, Placed, Planes, by_height, columns, gr
 PixelHash = Callable[[Frame], bytes | None]
 
 MIN_ACQUISITION = 3  # frames that an acquisition needs to be a proven stack: any two are equidistant
-_DEEPEST = 3  # facets that frames are split by, one within the other
+_DEEPEST = 2  # facets that frames are split by, one within the other
 _FEW = 32  # layers of a split that need no proof of their own: stations, beds, reconstructions
 _MOST_CONFLICTS = 8  # frames that one place may hold without reason, before they are kept as a mere set
 # What may part frames that lie between each other though no two lie at one place.
@@ -107,12 +107,17 @@ def _named(found: Sequence[Layer], name: str) -> list[Layer]:
 
 
 def _interleaved(placed: Placed, depth: int) -> list[Layer]:
-    """One layer, or one each for acquisitions that interleave in space.
+    """One layer, or one each for what is no volume together.
 
-    Together these may look like one regular volume of half the step, yet were taken one after another.
-    Those that follow each other in space, or form no grid by themselves, are not split.
+    That is planes of which some are, say, magnitude and others phase; and acquisitions that interleave in
+    space. Together these may look like one regular volume of half the step, yet were taken one after
+    another. Those that follow each other in space, or form no grid by themselves, are not split.
     """
     table, order = placed.planes.table, np.argsort(placed.places)
+    for facet in products.MEANINGS:
+        if facet in table.columns and table.is_complete(facet):
+            found = [one for group in table.groups(facet) for one in _interleaved(placed.take(group), depth)]
+            return _named(found, facet)
     for facet in _INTERLEAVED_BY if depth < _DEEPEST else ():
         if facet not in table.columns or not table.is_complete(facet):
             continue
@@ -183,7 +188,7 @@ def _split(planes: Planes, most: int, depth: int) -> list[Layer]:
     best: list[Layer] = []
     for facet in planes.table.columns if depth < _DEEPEST else ():
         groups = planes.table.groups(facet)
-        if len(groups) > 2 * most + 2 and len(groups) * MIN_ACQUISITION > len(planes.frames):
+        if len(groups) > min(2 * most + 2, 2 * _FEW) and len(groups) * MIN_ACQUISITION > len(planes.frames):
             continue
         parts: list[Layer] = []
         for group in groups:
@@ -204,7 +209,8 @@ def _clean(planes: Planes, depth: int) -> list[Layer]:
     if placed is None:
         return []
     if placed.is_single:
-        return [placed.single()]
+        mixed = any(name in planes.table.columns for name in products.MEANINGS)
+        return [] if mixed else [placed.single()]
     return _product(placed) or _split(planes, int(placed.counts.max()), depth)
 
 
@@ -281,12 +287,17 @@ def _covered(placed: Placed) -> list[Layer]:
 
 
 def _uneven(placed: Placed) -> list[Layer]:
-    """Places with equally many frames together, each a product: some slices of a cine have a phase more."""
+    """Places with as many frames as most together, each other one by itself, where these are products.
+
+    Some slices of a cine have a phase more. Two that lost a frame need not have lost the same one.
+    """
     counts = placed.counts
     if counts.min() < 2 or counts.min() == counts.max():
         return []
+    usual = max(np.unique(counts).tolist(), key=lambda count: (int((counts == count).sum()), count))
+    numbers = np.where(counts == usual, len(counts), np.arange(len(counts)))
     found: list[Layer] = []
-    for index in grouped(counts[placed.places]):
+    for index in grouped(numbers[placed.places]):
         part = _product(placed.take(index))
         if not part:
             return []

@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dicomlake.dicom.facet_table import DIMENSIONS, OTHER, TIMES, Codes, FacetTable, compact
 from dicomlake.dicom.frames import Frame
@@ -21,6 +23,7 @@ _SET = (
     *("component", "echo", "b", "quantity", "kvp", "energy", "optical_path", "segment"),
     *("energy_window", "detector", "dim_asl_context", "dim_velocity_encoding"),
 )
+MEANINGS = ("component", "quantity")  # what the numbers are: no array along z holds two of them
 # What should agree as well where frames are told apart by mere order.
 _EXPECTED = (*_SET, "image_type", "kernel", "temporal", "cardiac_phase")
 _BEATS = "trigger"  # counted from each heartbeat: no clock that all places share
@@ -90,16 +93,17 @@ def find_product(table: FacetTable, places: Codes) -> Product | None:
         return None
     most = _MOST_AXES if len(counts) > 1 else _MOST_AXES_WITHOUT_PLACE
     columns = _varying(table, places)
+    meant = {name: table.codes(name) for name in MEANINGS if name in table.columns}
     exact = {name: codes for name, codes in columns.items() if counts[0] % (codes.max() + 1) == 0}
     for names in _subsets(list(exact), 1, most):
         chosen = [exact[name] for name in names]
-        if _is_complete(chosen, places) and not _contradicted(columns, _cells(chosen), _SET):
+        if _is_complete(chosen, places) and not _contradicted(columns | meant, _cells(chosen), _SET):
             return _product(table, names, chosen, places)
     timed = [name for name in TIMES if name in columns and table.is_complete(name)]
     for others in _subsets(list(exact), 0, most - 1):
         for last in timed:
-            ranked = _ranked([exact[name] for name in others], columns[last], places, last != _BEATS)
-            if ranked and not _contradicted(columns, _cells(ranked), _EXPECTED):
+            ranked = _ranked(table, [exact[name] for name in others], last, places)
+            if ranked and not _contradicted(columns | meant, _cells(ranked), _EXPECTED):
                 return _product(table, (*others, last), ranked, places, ranked=last)
     return None
 
@@ -108,19 +112,22 @@ def repeated(table: FacetTable, places: Codes) -> Product | None:
     """The frames as repeats by InstanceNumber, when every place has as many and they count alike.
 
     Alike: at every place the numbers grow by the same steps, or all numbers of a round are below those of
-    the next. Otherwise nothing says which frames belong to one round, and the answer is None.
+    the next and no frame was lost. Otherwise nothing says which frames belong to one round: None.
     """
     counts, numbers = np.bincount(places), _numbers(table.frames)
     if numbers is None or counts.min() != counts.max():
         return None
     ranks = _ranks(numbers, places)
-    if ranks is None or _contradicted(_varying(table, places), ranks, _EXPECTED):
+    meant = {name: table.codes(name) for name in MEANINGS if name in table.columns}
+    if ranks is None or _contradicted(_varying(table, places) | meant, ranks, _EXPECTED):
         return None
     order = np.lexsort((places, ranks))
     rounds = numbers[order].reshape(int(counts[0]), -1)
     steps = rounds - rounds[0]
-    if not ((steps == steps[:, :1]).all() or (rounds[1:].min(axis=1) > rounds[:-1].max(axis=1)).all()):
-        return None
+    if not (steps == steps[:, :1]).all():
+        together = np.zeros_like(places)
+        if not _follow(numbers, ranks, together) or not _none_lost(table, numbers, ranks, places, together):
+            return None
     return _product(table, (REPEAT,), [ranks], places)
 
 
@@ -208,23 +215,26 @@ def _contradicted(columns: dict[str, Codes], cells: Codes, names: Sequence[str])
 # ---- order instead of values -----------------------------------------------------------------------
 
 
-def _ranked(others: Sequence[Codes], times: Codes, places: Codes, one_clock: bool) -> list[Codes] | None:
-    """The columns of a complete product whose last one counts by rank among the frames of equal others.
+def _ranked(table: FacetTable, others: Sequence[Codes], last: str, places: Codes) -> list[Codes] | None:
+    """The columns of a complete product whose last one, a time, counts by rank among frames of equal others.
 
-    one_clock: the times are of one clock, so that rounds must follow each other: at all places, or at
-    those that were acquired together.
+    Times of one clock must show that rounds follow each other: at all places, or at those that were
+    acquired together.
     """
     size = math.prod(int(codes.max()) + 1 for codes in (places, *others))
     if len(places) % size:
         return None
-    where = _cells([places, *others])
+    where, times = _cells([places, *others]), table.codes(last)
     if (np.bincount(where, minlength=size) != len(places) // size).any():
         return None
     ranks = _ranks(times, where)
     if ranks is None or not _is_complete([*others, ranks], places):
         return None
-    if one_clock and not _follow(times, ranks, _together(times, places)):
-        return None
+    if last != _BEATS:
+        groups = _together(times, places)
+        stated = np.array([frame.facets[last] for frame in table.frames], dtype=np.float64)
+        if not _follow(times, ranks, groups) or not _none_lost(table, stated, ranks, where, groups):
+            return None
     return [*others, ranks]
 
 
@@ -264,6 +274,27 @@ def _follow(times: Codes, ranks: Codes, groups: Codes) -> bool:
     group = np.empty(cells.max() + 1, dtype=np.int64)
     group[cells] = groups
     return bool((begin[1:] > end[:-1])[group[1:] == group[:-1]].all())
+
+
+def _none_lost(
+    table: FacetTable, values: npt.NDArray[Any], ranks: Codes, where: Codes, groups: Codes
+) -> bool:
+    """Whether equal ranks mean one round, though frames may be missing.
+
+    A frame lost at each place leaves as many everywhere, but later ones move up by a round. None is lost
+    when the numbers of the frames have no gap. Else rounds must keep their rhythm: what lies between two
+    frames of a round differs from round to round by less than half the shortest round.
+    """
+    numbers = _numbers(table.frames)
+    if numbers is not None and len(set(numbers.tolist())) == len(numbers) == np.ptp(numbers) + 1:
+        return True
+    order = np.lexsort((ranks, where, groups))
+    rows = np.asarray(values[order], dtype=np.float64).reshape(-1, int(ranks.max()) + 1)
+    group = groups[order][:: rows.shape[1]]
+    begins = np.concatenate([[True], np.diff(group) > 0])
+    shift = rows - rows[np.flatnonzero(begins)[np.cumsum(begins) - 1]]  # from the first place of the group
+    shortest = np.diff(rows, axis=1).min(initial=np.inf)
+    return bool((np.ptp(shift, axis=1) < shortest / 2).all())
 
 
 def _numbers(frames: Sequence[Frame]) -> Codes | None:

@@ -29,6 +29,7 @@ Array = npt.NDArray[np.float64]
 
 SPACING_TOLERANCE = 1e-4  # relative difference of PixelSpacing within a stack
 COSINE_TOLERANCE = 1e-3  # difference of a direction cosine within a stack
+MANY_DIRECTIONS = 32  # of which none holds a grid: planes that turn in steps too small to tell apart
 MIN_SCATTERED = 5  # frames that must line up to overrule as many different FrameOfReferenceUIDs
 
 PixelHash = Callable[[Frame], bytes | None]
@@ -217,11 +218,18 @@ def _stacks_in_space(group: list[Frame], pixel_hash: PixelHash | None) -> list[S
         found.append(_plane_set(alone, apart if clusters else ()))
     for cluster in clusters:
         found += [_judged(layer, apart) for layer in layers(cluster, pixel_hash=pixel_hash)]
-    return found
+    return (
+        [_plane_set(group, ())] if len(clusters) > MANY_DIRECTIONS and not any(map(_tells, found)) else found
+    )
+
+
+def _tells(one: Stack) -> bool:
+    """Whether a stack says more than that its planes are there."""
+    return bool(one.axes or one.duplicates or (one.is_grid and one.places > 2))
 
 
 def _plane_set(frames: list[Frame], apart: tuple[str, ...]) -> Stack:
-    """Planes that no two are parallel: a localizer, radial slices."""
+    """Planes that turn from one to the next: a localizer, radial slices."""
     reason = f"{len(frames)} planes, each in a direction of its own"
     positions = _positions(frames)
     return Stack(tuple(frames), "plane_set", reason, places=len(frames), positions=positions, split_by=apart)

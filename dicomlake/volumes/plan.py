@@ -51,6 +51,9 @@ def plan(
     first: dict[str, Attributes] = {}
     refused: list[str] = []
     for uid, header in headers:
+        if uid in first:
+            refused.append("another object of this SOPInstanceUID is there: its frames cannot be told apart")
+            continue
         sop_class = header.text("SOPClassUID") or ""
         if not is_image(sop_class) or opens_as_object(sop_class):
             continue
