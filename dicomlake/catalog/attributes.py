@@ -12,11 +12,13 @@ from math import isfinite
 from typing import NamedTuple
 
 from dicomlake.catalog.blocks import Group, SeriesHeaders
+from dicomlake.catalog.query.folding import fold_value
 from dicomlake.dicom import standard, values
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.dicom.walk import MAX_DEPTH, Raw
 from dicomlake.errors import BrokenObject
 
+FORMAT = 2
 MAX_DISTINCT = 64  # an element with more values in a series is summed up in one row and checked in the block
 MAX_TEXT = 1024  # characters of a value in a row; an element's longer values are summed up as well
 
@@ -24,42 +26,86 @@ MAX_TEXT = 1024  # characters of a value in a row; an element's longer values ar
 class AttributeRow(NamedTuple):
     """One value of an element in a series, or the summary of its many values (text is None).
 
-    low, high: the value as a number, or the range of the many; None for text.
+    text: as written; empty where an instance or item has the element without a value, and for sequences
+        and bulk values. fold: without case and accents (`query.folding.fold_value`), None for VRs compared
+        as written and in summaries.
+    low, high: the value as a number (`values.typed`: AS in years, DA in days, TM and DT in seconds), or the
+        range of the many; None for text.
     instances: how many of the series hold it.
+    vm_low, vm_high: fewest and most values that the element has where it is present; items of a sequence.
+        A bulk value counts as one.
     """
 
     path: str
     creator: str | None
     vr: str
     text: str | None
+    fold: str | None
     low: float | None
     high: float | None
     instances: int
+    vm_low: int
+    vm_high: int
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
+    """What the rows of one element of a series share."""
+
     path: str
     creator: str | None
     vr: str
 
 
-_Flat = frozenset[tuple[_Key, str]]
+class Occurrence(NamedTuple):
+    """An element in one data set or item: its values as text, and how many it has.
+
+    A sequence counts its items; a bulk value, which has no text, counts as one.
+    """
+
+    key: Key
+    texts: tuple[str, ...]
+    multiplicity: int
+
+
+class _Tally:
+    """Counts the values of each element over the instances of a series."""
+
+    def __init__(self) -> None:
+        self.texts: dict[Key, dict[str, int]] = {}
+        self.multiplicity: dict[Key, tuple[int, int]] = {}
+
+    def add(self, found: Iterable[Occurrence], instances: int) -> None:
+        """Count what `instances` instances hold alike; a value that recurs in an instance counts once."""
+        seen: set[tuple[Key, str]] = set()
+        for key, texts, count in found:
+            low, high = self.multiplicity.get(key, (count, count))
+            self.multiplicity[key] = (min(low, count), max(high, count))
+            counts = self.texts.setdefault(key, {})
+            for text in texts or ("",):
+                if (key, text) not in seen:
+                    seen.add((key, text))
+                    counts[text] = counts.get(text, 0) + instances
+
+    def rows(self) -> Iterator[AttributeRow]:
+        """The rows of all that was counted."""
+        for key, texts in self.texts.items():
+            yield from _rows_of(key, texts, *self.multiplicity[key])
 
 
 def rows(headers: SeriesHeaders) -> list[AttributeRow]:
     """All rows of a series."""
-    counts: dict[_Key, dict[str, int]] = {}
+    tally = _Tally()
     summaries: list[AttributeRow] = []
     for group in headers.groups:
         unsteady = _unsteady_blocks(group)
         steady = {tag: raw for tag, raw in group.constant.items() if tag & 0xFFFF0000 not in unsteady}
-        _count(counts, flatten(group.attributes(steady)), len(group.rows))
+        tally.add(occurrences(group.attributes(steady)), len(group.rows))
         for tag, cells in group.varying.items():
             if tag & 0xFFFF0000 not in unsteady:
-                summaries += _count_cells(counts, group, tag, cells)
+                summaries += _count_cells(tally, group, tag, cells)
         if unsteady:
-            _count_one_by_one(counts, group, unsteady)
-    return [row for key, texts in counts.items() for row in _rows_of(key, texts)] + summaries
+            _count_one_by_one(tally, group, unsteady)
+    return [*tally.rows(), *summaries]
 
 
 def _unsteady_blocks(group: Group) -> frozenset[int]:
@@ -72,7 +118,7 @@ def _is_creator(tag: int) -> bool:
 
 
 def _count_cells(
-    counts: dict[_Key, dict[str, int]], group: Group, tag: int, cells: tuple[Raw | None, ...]
+    tally: _Tally, group: Group, tag: int, cells: tuple[Raw | None, ...]
 ) -> Iterator[AttributeRow]:
     """Count the values that an element has in the instances of a group; yield a summary of too many."""
     around = {t: raw for t, raw in group.constant.items() if _is_creator(t)} if tag & 0x00010000 else {}
@@ -83,24 +129,38 @@ def _count_cells(
     for written, found in by_vr.items():
         attributes = group.attributes({**around, tag: (written, next(iter(found)))})
         vr = attributes.vr(tag)
-        creator = attributes.creator(tag) if tag & 0x00010000 else None
-        key = _Key(name_of(tag, creator), creator, vr)
-        if vr == "SQ":
-            for value, holders in found.items():
-                flat = flatten(group.attributes({**around, tag: (written, value)}), only=tag)
-                _count(counts, flat, holders)
-        elif len(found) > MAX_DISTINCT:
-            low, high = _range(vr, found, group.encoding.big_endian)
-            yield AttributeRow(*key, None, low, high, found.total())
-        else:
-            for value, holders in found.items():
-                texts = values.texts(vr, value, group.charset, group.encoding.big_endian)
-                _count(counts, {(key, text) for text in texts} or {(key, "")}, holders)
+        if vr != "SQ" and len(found) > MAX_DISTINCT:
+            creator = attributes.creator(tag) if tag & 0x00010000 else None
+            yield _summary(Key(name_of(tag, creator), creator, vr), found, group)
+            continue
+        for value, holders in found.items():
+            one = group.attributes({**around, tag: (written, value)})
+            tally.add(occurrences(one, only=tag), holders)
+
+
+def _summary(key: Key, found: Counter[bytes], group: Group) -> AttributeRow:
+    vm_low, vm_high = _multiplicity(key.vr, found, group)
+    low, high = _range(key.vr, found, group.encoding.big_endian)
+    return AttributeRow(*key, None, None, low, high, found.total(), vm_low, vm_high)
+
+
+def _multiplicity(vr: str, raws: Iterable[bytes], group: Group) -> tuple[int, int]:
+    """Fewest and most values among value fields."""
+    if vr in values.NUMERIC_TEXT_VRS | values.TEMPORAL_VRS | {"UI", "CS"}:  # one byte is one character
+        counts = {raw.count(b"\\") + 1 if raw.strip(b" \0\\") else 0 for raw in raws}
+    else:
+        counts = {_count(vr, values.texts(vr, raw, group.charset, group.encoding.big_endian)) for raw in raws}
+    return min(counts), max(counts)
+
+
+def _count(vr: str, texts: tuple[str, ...]) -> int:
+    """How many values a value field has: where it is bulk, it may have been left in the original."""
+    return 1 if vr in values.BULK_VRS else len(texts)
 
 
 def _range(vr: str, raws: Iterable[bytes], big_endian: bool) -> tuple[float | None, float | None]:
     """The smallest and the largest number among value fields; None where there is no number."""
-    if vr not in values.NUMBER_VRS:
+    if vr not in values.NUMBER_VRS | values.TEMPORAL_VRS:
         return None, None
     if vr in values.NUMERIC_TEXT_VRS:
         parts = [part for raw in raws for part in raw.split(b"\\")]
@@ -114,85 +174,73 @@ def _range(vr: str, raws: Iterable[bytes], big_endian: bool) -> tuple[float | No
             number
             for raw in raws
             for text in values.texts(vr, raw, big_endian=big_endian)
-            if (number := values.number(vr, text)) is not None
+            if (number := values.typed(vr, text)) is not None
         ]
     return (min(numbers), max(numbers)) if numbers else (None, None)
 
 
-def _count_one_by_one(counts: dict[_Key, dict[str, int]], group: Group, blocks: frozenset[int]) -> None:
+def _count_one_by_one(tally: _Tally, group: Group, blocks: frozenset[int]) -> None:
     for i in range(len(group.rows)):
         own = {tag: cells[i] for tag, cells in group.varying.items() if tag & 0xFFFF0000 in blocks}
         elements = {tag: raw for tag, raw in group.constant.items() if tag & 0xFFFF0000 in blocks}
         elements |= {tag: raw for tag, raw in own.items() if raw is not None}
-        _count(counts, flatten(group.attributes(elements)), 1)
+        tally.add(occurrences(group.attributes(elements)), 1)
 
 
-def _count(counts: dict[_Key, dict[str, int]], flat: Iterable[tuple[_Key, str]], instances: int) -> None:
-    for key, text in flat:
-        texts = counts.setdefault(key, {})
-        texts[text] = texts.get(text, 0) + instances
-
-
-def _rows_of(key: _Key, texts: dict[str, int]) -> Iterator[AttributeRow]:
+def _rows_of(key: Key, texts: dict[str, int], vm_low: int, vm_high: int) -> Iterator[AttributeRow]:
     listed = [t for t in texts if len(t) <= MAX_TEXT] if len(texts) <= MAX_DISTINCT else []
     for text in listed:
-        number = values.number(key.vr, text)
-        yield AttributeRow(*key, text, number, number, texts[text])
+        number = values.typed(key.vr, text)
+        folded = fold_value(key.vr, text)
+        yield AttributeRow(*key, text, folded, number, number, texts[text], vm_low, vm_high)
     if len(listed) < len(texts):
         summed = texts.keys() - set(listed)
-        numbers = [number for text in summed if (number := values.number(key.vr, text)) is not None]
+        numbers = [number for text in summed if (number := values.typed(key.vr, text)) is not None]
         low, high = (min(numbers), max(numbers)) if numbers else (None, None)
-        yield AttributeRow(*key, None, low, high, sum(texts[text] for text in summed))
-
-
-def flatten(attributes: Attributes, *, only: int | None = None) -> _Flat:
-    """(path, creator, VR) and text of every value, through all sequences.
-
-    An element without a value, or with a bulk one, is there with an empty text; so is a sequence nested
-    deeper than any real object's. only: the one tag wanted.
-    """
-    return frozenset(_flatten(attributes, "", only))
+        holders = sum(texts[text] for text in summed)
+        yield AttributeRow(*key, None, None, low, high, holders, vm_low, vm_high)
 
 
 def listing(attributes: Attributes) -> dict[str, tuple[str, ...]]:
     """Path -> values of one header, in the order of the object; bulk and empty elements have none."""
-    found: dict[str, list[str]] = {}
-    for key, text in _flatten(attributes, ""):
-        values_of_path = found.setdefault(key.path, [])
-        if text:
-            values_of_path.append(text)
-    return {path: tuple(texts) for path, texts in found.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for key, texts, count in occurrences(attributes):
+        if key.vr != "SQ" or not count:
+            found[key.path] = found.get(key.path, ()) + tuple(text for text in texts if text)
+    return found
 
 
-def _flatten(
+def occurrences(attributes: Attributes, *, only: int | None = None) -> Iterator[Occurrence]:
+    """Every element of a data set and, through all sequences, of its items. only: the one tag wanted."""
+    return _occurrences(attributes, "", only)
+
+
+def _occurrences(
     attributes: Attributes, prefix: str, only: int | None = None, depth: int = 0
-) -> Iterator[tuple[_Key, str]]:
+) -> Iterator[Occurrence]:
     for tag in attributes.elements if only is None else (only,):
         vr = attributes.vr(tag)
         creator = attributes.creator(tag) if tag & 0x00010000 else None
         path = prefix + name_of(tag, creator)
-        key = _Key(path, creator, vr)
-        if vr == "SQ" and depth < MAX_DEPTH:
-            yield from _flatten_items(attributes, tag, path, key, depth + 1)
-            continue
-        texts = attributes.texts(tag)
-        if not texts:
-            yield key, ""
-        for text in texts:
-            yield key, text
+        key = Key(path, creator, vr)
+        if vr != "SQ":
+            texts = attributes.texts(tag)
+            yield Occurrence(key, texts, _count(vr, texts))
+        elif depth >= MAX_DEPTH:  # deeper than any real object's
+            yield Occurrence(key, (), 1)
+        else:
+            items = items_of(attributes, tag)
+            yield Occurrence(key, (), len(items))
+            for item in items:
+                yield from _occurrences(item, path + ".", None, depth + 1)
 
 
-def _flatten_items(
-    attributes: Attributes, tag: int, path: str, key: _Key, depth: int
-) -> Iterator[tuple[_Key, str]]:
+def items_of(attributes: Attributes, tag: int) -> tuple[Attributes, ...]:
+    """The items of a sequence; none of one that cannot be read."""
     try:
-        items = attributes.items(tag)
+        return attributes.items(tag)
     except BrokenObject:
-        items = ()
-    if not items:
-        yield key, ""
-    for item in items:
-        yield from _flatten(item, path + ".", None, depth)
+        return ()
 
 
 def name_of(tag: int, creator: str | None) -> str:

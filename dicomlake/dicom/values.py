@@ -9,6 +9,8 @@ import math
 from functools import lru_cache
 from struct import Struct
 
+from dicomlake.dicom import times
+
 TEXT_VRS = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
 )
@@ -18,6 +20,7 @@ NUMERIC_TEXT_VRS = frozenset({"DS", "IS"})
 _DECODED_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # where SpecificCharacterSet applies
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 NUMBER_VRS = frozenset({*NUMERIC_TEXT_VRS, *_BINARY, "AS"})
+TEMPORAL_VRS = frozenset({"DA", "TM", "DT"})
 _STRUCTS = {
     (big, vr): Struct((">" if big else "<") + code) for big in (False, True) for vr, code in _BINARY.items()
 }
@@ -111,6 +114,32 @@ def number(vr: str, text: str) -> float | None:
         per_year = _YEARS.get(text[3])
         return int(text[:3]) * per_year if per_year else None
     return None
+
+
+def typed(vr: str, text: str) -> float | None:
+    """One value of `texts` as the number it is ordered by: `number`, or a date or time; None for other text.
+
+    DA in days since 1970-01-01, TM in seconds since midnight, DT in seconds since 1970-01-01T00:00 (in UTC
+    where it states an offset). A value of less precision counts as its first moment: TM `10` as 10:00:00.
+    """
+    if vr == "DA":
+        midnight = times.seconds(text, "00") if text.strip(" \0") else None
+        return None if midnight is None else midnight / 86_400
+    if vr == "TM":
+        return times.seconds(None, text)
+    if vr == "DT":
+        return _of_datetime(text)
+    return number(vr, text)
+
+
+def _of_datetime(text: str) -> float | None:
+    """A DT of any precision (PS3.5 table 6.2-1: trailing components may be left out)."""
+    stated = text.rstrip(" \0")
+    at = next((i for i, sign in enumerate(stated) if sign in "+-"), len(stated))
+    start, offset = stated[:at], stated[at:]
+    if len(start) in (4, 6) and start.isdecimal():
+        start += "0101"[len(start) - 4 :]
+    return times.seconds_of_datetime((start + "00" if len(start) == 8 else start) + offset)
 
 
 def numbers(vr: str, raw: bytes, big_endian: bool = False) -> tuple[float, ...]:
