@@ -4,6 +4,7 @@ lake.toml  catalog.sqlite  mirror/
 studies/<study>/<series>/originals/<sop>.dcm     or <sop>~<sha8>.dcm, see `original_key`
 studies/<study>/<series>/volumes/<n>.zarr        or <n>~<version>.zarr, see `volume_key`
 quarantine/<sha256>.bin  .json
+annotations/<number>-<kind>-<hash>.json          the journal of labels, clinical tables, frozen cohorts
 .staging/                                        what is being written; nothing in it is stored yet
 """
 
@@ -18,6 +19,7 @@ CATALOG = "catalog.sqlite"
 MIRROR = "mirror"
 STUDIES = "studies"
 QUARANTINE = "quarantine"
+ANNOTATIONS = "annotations"  # its keys: `catalog.journal`, which may not import this
 STAGING = ".staging"
 
 # PS3.5 section 9.1: components of digits between single dots, 64 characters at most. A component
