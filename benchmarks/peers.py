@@ -10,13 +10,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks.workload import files
 
@@ -139,23 +140,34 @@ class Orthanc:
 
     def instances(self) -> int:
         """How many instances it says it holds."""
+        return int(self._asked("GET", "/statistics")["CountInstances"])
+
+    def find(self, wanted: Mapping[str, Any]) -> list[str]:
+        """The identifiers that /tools/find answers with."""
+        found: list[str] = self._asked("POST", "/tools/find", json.dumps(wanted))
+        return found
+
+    def _asked(self, method: str, path: str, body: str | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request("GET", "/statistics")
-            return int(json.loads(connection.getresponse().read())["CountInstances"])
+            connection.request(method, path, body)
+            return json.loads(connection.getresponse().read())
         finally:
             connection.close()
 
 
-def orthanc(program: Path) -> Callable[[Path], AbstractContextManager[Orthanc]]:
-    """A context that starts Orthanc in a folder, with its default of making every file durable."""
+def orthanc(program: Path, store: Path | None = None) -> Callable[[Path], AbstractContextManager[Orthanc]]:
+    """A context that starts Orthanc in a folder, with its default of making every file durable.
+
+    store: where its objects are, empty ones in that folder unless given.
+    """
 
     @contextmanager
     def started(folder: Path) -> Iterator[Orthanc]:
         ports = _free_ports(2)
         settings = {
-            "StorageDirectory": str(folder / "db"),
-            "IndexDirectory": str(folder / "db"),
+            "StorageDirectory": str(store or folder / "db"),
+            "IndexDirectory": str(store or folder / "db"),
             "HttpPort": ports[0],
             "DicomPort": ports[1],
             "RemoteAccessAllowed": False,

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import enhanced
 from dicomlake import datasets
 
-_FOLDERS = ("ct", "mr", "long-ct", "tiny", "jpeg-ls", "jpeg-2000", "enhanced")
+_FOLDERS = ("ct", "mr", "long-ct", "tiny", "jpeg-ls", "jpeg-2000", "enhanced", "catalog")
 _JPEG_LS = "1.2.840.10008.1.2.4.80"  # JPEG-LS Lossless
 _JPEG_2000 = "1.2.840.10008.1.2.4.90"  # JPEG 2000 Lossless Only
 
@@ -39,6 +40,14 @@ class Sizes:
     """Series of one image of 16 x 16 pixels."""
     starts: int = 5
     """Processes that are started to time an import once."""
+    series: int = 1_044_191
+    """Series of the large catalog: all of `idc-index-data` 25; made up where they are fewer than 10,000."""
+    tagged: int = 150_000
+    """Series whose full headers are searched; likewise."""
+    found: int = 5000
+    """Instances that Orthanc is asked about."""
+    writing_s: float = 5
+    """Seconds that writers commit series for."""
 
     @property
     def mr_images(self) -> int:
@@ -46,14 +55,29 @@ class Sizes:
         return 4 * self.mr_slices
 
 
-QUICK = Sizes(ct=6, mr_series=2, mr_slices=1, long_ct=8, frames=8, patches=3, patch=4, tiny=5, starts=1)
+QUICK = Sizes(
+    ct=6,
+    mr_series=2,
+    mr_slices=1,
+    long_ct=8,
+    frames=8,
+    patches=3,
+    patch=4,
+    tiny=5,
+    starts=1,
+    series=2000,
+    tagged=2000,
+    found=50,
+    writing_s=0.5,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Folders of DICOM files, and how much is in them.
 
-    jpeg_ls, jpeg_2000: the CT, compressed losslessly. enhanced: one large object.
+    jpeg_ls, jpeg_2000: the CT, compressed losslessly. enhanced: one large object. catalog: where the
+    fixtures of jobs about the catalog lie, which make them when they are first run.
     """
 
     sizes: Sizes
@@ -64,11 +88,27 @@ class Workload:
     jpeg_ls: Path
     jpeg_2000: Path
     enhanced: Path
+    catalog: Path
 
 
 def files(folder: Path) -> list[Path]:
     """All files below a folder, sorted."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def read_headers(paths: Sequence[Path]) -> list[tuple[str, Any]]:
+    """SOPInstanceUID and header of each file, as an ingest reads them."""
+    from dicomlake.dicom.headers import HeaderReader
+    from dicomlake.ingest.sources.content import FileContent
+
+    reader = HeaderReader()
+    found = []
+    for path in paths:
+        dataset = reader.read(FileContent(path, path.stat().st_size)).dataset
+        uid = dataset.text("SOPInstanceUID")
+        if uid:
+            found.append((uid, dataset))
+    return found
 
 
 def warm(paths: Iterable[Path]) -> None:

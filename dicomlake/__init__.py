@@ -7,20 +7,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dicomlake.cohort import Cohort
+    from dicomlake.cohorts.cohort import Cohort
+    from dicomlake.cohorts.visits import nearest
     from dicomlake.errors import DicomlakeError
     from dicomlake.lake import Lake, open, rebuild
     from dicomlake.series import Series
 
-__all__ = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open", "rebuild"]
+__all__ = [
+    "Cohort",
+    "DicomlakeError",
+    "Lake",
+    "Series",
+    "__version__",
+    "datasets",
+    "nearest",
+    "open",
+    "rebuild",
+]
 
 _HOMES = {
-    "Cohort": "dicomlake.cohort",
+    "Cohort": "dicomlake.cohorts.cohort",
     "Series": "dicomlake.series",
     "Lake": "dicomlake.lake",
     "open": "dicomlake.lake",
     "rebuild": "dicomlake.lake",
     "DicomlakeError": "dicomlake.errors",
+    "nearest": "dicomlake.cohorts.visits",
 }
 
 

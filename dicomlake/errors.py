@@ -6,7 +6,8 @@
     ├── NotALake                 no lake.toml here, or one that cannot be read
     ├── CatalogError             the catalog cannot answer or cannot write
     │   ├── SchemaTooNew         written by a newer dicomlake
-    │   └── QueryError           a condition that cannot be understood
+    │   ├── QueryError           a condition that cannot be understood
+    │   └── CohortChanged        a frozen cohort is not what it was
     ├── StorageError             a key cannot be written or read
     │   └── StorageFull          no space left, or a size limit reached
     ├── GeometryError            the frames do not form what was asked for
@@ -47,6 +48,10 @@ class SchemaTooNew(CatalogError):
 
 class QueryError(CatalogError):
     """A query condition that cannot be understood; names the condition."""
+
+
+class CohortChanged(CatalogError):
+    """Series of a frozen cohort are gone, or are not what they were."""
 
 
 class StorageError(DicomlakeError):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import select, text
 
-from dicomlake.catalog import blocks, reader, schema
+from dicomlake.catalog import blocks, journal, reader, schema
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.errors import CatalogError, StorageError
 from dicomlake.progress import Progress, progress
@@ -73,7 +73,7 @@ def verify(
         know volumes.
     """
     checked: Counter[str] = Counter()
-    findings = list(_check_catalog(catalog, checked))
+    findings = list(_check_catalog(catalog, storage, checked))
     try:
         with catalog.read() as view:
             instances = list(reader.all_instances(view))
@@ -103,12 +103,14 @@ def _threads() -> ThreadPoolExecutor:
 # ---- the catalog ------------------------------------------------------------------------------------
 
 
-def _check_catalog(catalog: Catalog, checked: Counter[str]) -> Iterator[Finding]:
+def _check_catalog(catalog: Catalog, storage: Storage, checked: Counter[str]) -> Iterator[Finding]:
     catalog.database.reconnect()  # what a connection has cached says nothing about the disk
     try:
         yield from _check_pages(catalog)
         yield from _check_rows(catalog, checked)
         yield from _check_blocks(catalog, checked)
+        with catalog.read() as view:
+            yield from journal.check(view, storage)
     except (CatalogError, ValueError, TypeError) as error:
         yield Finding("error", "catalog_damaged", "catalog", f"cannot be read to the end: {error}")
 

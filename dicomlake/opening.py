@@ -12,11 +12,8 @@ from dicomlake.records import Instance, SeriesKey
 from dicomlake.series import Series
 
 
-class Lake(Protocol):
+class Originals(Protocol):
     """What opening needs of a lake."""
-
-    def find(self, uid: str) -> Sequence[Series]:
-        """The series that a UID names, or that hold the instance of it."""
 
     def instances(self, key: SeriesKey) -> list[Instance]:
         """The stored objects of a series."""
@@ -26,6 +23,13 @@ class Lake(Protocol):
 
     def readable(self, instance: Instance) -> Readable:
         """The same, by range."""
+
+
+class Lake(Originals, Protocol):
+    """The same, and what finds things in it."""
+
+    def find(self, uid: str) -> Sequence[Series]:
+        """The series that a UID names, or that hold the instance of it."""
 
 
 def open_uid(lake: Lake, uid: str, how: Mapping[str, Any]) -> Any:
@@ -48,7 +52,7 @@ def open_uid(lake: Lake, uid: str, how: Mapping[str, Any]) -> Any:
     return series.open(**how)
 
 
-def open_series(lake: Lake, key: SeriesKey) -> Any:
+def open_series(lake: Originals, key: SeriesKey) -> Any:
     """The objects of a series that holds no stack of frames; None when it holds nothing to open."""
     from dicomlake.dicom.headers import read_header
     from dicomlake.dicom.pixels import FrameReader

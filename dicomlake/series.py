@@ -76,6 +76,11 @@ class Series:
         self._row = row
 
     @property
+    def id(self) -> int:
+        """The id of the catalog's row; it means nothing after a rebuild."""
+        return self._id
+
+    @property
     def facts(self) -> Row:
         """The catalog's columns of the series, by PS3.6 keyword."""
         if self._row is None:

@@ -34,7 +34,8 @@ LAYERS = {
     "doctor": 3,
     "series": 4,
     "opening": 5,
-    "cohort": 5,
+    "features": 3,
+    "cohorts": 5,
     "lake": 6,
     "cli": 7,
     "__main__": 8,
@@ -149,7 +150,8 @@ def test_environment_yml_is_in_step_with_pyproject() -> None:
 def test_the_public_names_are_these() -> None:
     import dicomlake
 
-    names = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets", "open", "rebuild"]
+    names = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets"]
+    names += ["nearest", "open", "rebuild"]
     assert dicomlake.__all__ == names
     assert [name for name in names if not hasattr(dicomlake, name)] == []
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

@@ -7,6 +7,7 @@ other bulk, contours beyond a limit) are kept as their VR and length.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ MAX_VALUE = 1 << 20
 MAX_SEQUENCE = 1 << 23
 _LEVEL = 3
 _INSTANCE_NUMBER = 0x00200013
+_DAMAGED = "the headers of a series are damaged: `dicomlake rebuild` recreates them"
 
 _Cell = list[str]  # [VR, value field], or [VR, "", "length"] when the value stays in the original
 
@@ -171,6 +173,15 @@ def _cell(raw: Raw) -> _Cell:
     return [vr, value.decode("latin-1")]
 
 
+def content_digest(block: bytes) -> str:
+    """BLAKE2b-128 over what a block says, however it was compressed. Raises BlockError when it is damaged."""
+    try:
+        text = zstandard.ZstdDecompressor().decompress(block)
+    except zstandard.ZstdError as error:
+        raise BlockError(_DAMAGED) from error
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
 class BlockError(CatalogError):
     """A block that cannot be read."""
 
@@ -180,7 +191,7 @@ def unpack(block: bytes) -> SeriesHeaders:
     try:
         body = json.loads(zstandard.ZstdDecompressor().decompress(block))
     except (zstandard.ZstdError, ValueError, MemoryError) as error:  # a damaged size asks for all memory
-        raise BlockError("the headers of a series are damaged: `dicomlake rebuild` recreates them") from error
+        raise BlockError(_DAMAGED) from error
     return SeriesHeaders(
         tuple(body["instances"]),
         tuple(

@@ -1,4 +1,4 @@
-"""Connections to the catalog: SQLite in WAL mode beside the data, or a server by URL.
+"""A catalog in a SQLite file beside the data, in WAL mode.
 
 One writer at a time, across processes: an exclusive lock on `catalog.lock` spans BEGIN IMMEDIATE to
 COMMIT and every checkpoint. No writer ever meets "database is locked", and no checkpoint overlaps a
@@ -23,12 +23,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from dicomlake.catalog.database import Database
 from dicomlake.errors import CatalogError, DicomlakeError, StorageFull
 
 SAFE_SQLITE = (3, 51, 3)
-_CHECKPOINT_BYTES = 8 << 20
+_CHECKPOINT_BYTES = 32 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_READ_ONLY = "the lake is opened read-only: open it from a folder that can be written"
 _BUSY_S = 120  # a reader may wait this long for a schema change; writers wait for the lock instead
 
 
@@ -50,42 +50,33 @@ def sqlite_version() -> tuple[str, bool]:
     return str(module.sqlite_version), tuple(module.sqlite_version_info) >= SAFE_SQLITE
 
 
-class Database:
-    """The engine of one catalog with its write lock.
+class SQLite(Database):
+    """A catalog in one SQLite file.
 
-    path: of the SQLite file. url: of a server instead; then the server's own locks serve.
-    read_only: never writes, not even a journal; for lakes on read-only media.
+    path: of the file. read_only: never writes, not even a journal; for lakes on read-only media.
     """
 
-    def __init__(self, path: Path | None = None, *, url: str | None = None, read_only: bool = False) -> None:
+    path: Path
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.place = self.path = path
         self.read_only = read_only
-        self.path = path
         self._file = _identity(path)
-        self.engine = (
-            create_engine(url, hide_parameters=True) if url else _sqlite_engine(_required(path), read_only)
-        )
+        self.engine = _sqlite_engine(path, read_only)
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One consistent view of the catalog."""
+    def _view(self) -> Iterator[Connection]:
         self._follow()
-        try:
-            with self.engine.connect() as connection, connection.begin():
-                yield connection
-        except DBAPIError as error:
-            raise _translated(error) from error
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction, alone: committed and durable on a clean exit, undone on an error."""
-        try:
-            with self._lock(), self.engine.connect() as connection:
-                writing = connection.execution_options(dicomlake_write=True)
-                with writing.begin():
-                    yield writing
-                self._checkpoint(connection)
-        except DBAPIError as error:
-            raise _translated(error) from error
+    def _change(self) -> Iterator[Connection]:
+        with self._lock(), self.engine.connect() as connection:
+            writing = connection.execution_options(dicomlake_write=True)
+            with writing.begin():
+                yield writing
+            self._checkpoint(connection)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -95,24 +86,18 @@ class Database:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """While objects are taken in: others may do so too, but nobody is `alone`."""
         with self._flock(".writers", fcntl.LOCK_SH):
             yield
 
     @contextmanager
     def alone(self, *, wait: bool = False) -> Iterator[bool]:
-        """Whether no process takes objects in; none begins to before this ends. wait: until it is so."""
         with self._flock(".writers", fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)) as held:
             yield held
 
     @contextmanager
     def _flock(self, suffix: str, how: int) -> Iterator[bool]:
         """Hold a lock file beside the catalog; False when it is taken and `how` says not to wait."""
-        if self.read_only:
-            raise CatalogError(_READ_ONLY)
-        if self.path is None:
-            yield True
-            return
+        self._require_writable()
         lock = _opened(self.path.with_suffix(suffix))
         try:
             try:
@@ -131,9 +116,14 @@ class Database:
             self._file = found
             self.engine.dispose()
 
-    def replace_with(self, path: Path) -> None:
-        """Put another SQLite file, closed, in the place of this one; all users of it follow."""
-        target = _required(self.path)
+    def fresh(self) -> SQLite:
+        path = self.path.with_name(f".{self.path.name}.rebuilt")
+        for suffix in ("", "-wal", "-shm"):  # of a rebuild that broke off
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return SQLite(path)
+
+    def replace_with(self, fresh: SQLite) -> None:
+        target = self.path
         with self._lock():
             with self.engine.connect() as connection:
                 raw: Any = connection.connection.dbapi_connection
@@ -143,20 +133,15 @@ class Database:
             self.engine.dispose()
             for suffix in ("-wal", "-shm"):
                 target.with_name(target.name + suffix).unlink(missing_ok=True)
-            os.replace(path, target)
+            os.replace(fresh.path, target)
             _sync_folder(target.parent)
+        for suffix in (".lock", ".writers"):
+            fresh.path.with_suffix(suffix).unlink(missing_ok=True)
 
     @contextmanager
     def building(self, series: str, *, wait: bool = True) -> Iterator[bool]:
-        """Whether this is the one builder of a series' volumes, across threads and processes.
-
-        wait: until it is so. The lock file, named by a hash, is gone afterwards.
-        """
-        if self.read_only:
-            raise CatalogError(_READ_ONLY)
-        if self.path is None:
-            yield True
-            return
+        """As the base says; the lock file, named by a hash, is gone afterwards."""
+        self._require_writable()
         name = hashlib.blake2b(series.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         path = self.path.with_suffix(f".building-{name}")
         lock = _taken(path, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -168,12 +153,9 @@ class Database:
                 os.close(lock)
 
     def reconnect(self) -> None:
-        """Forget the connections and the pages they hold in memory."""
         self.engine.dispose()
 
     def _checkpoint(self, connection: Connection, *, always: bool = False) -> None:
-        if self.path is None:
-            return
         wal = self.path.with_name(self.path.name + "-wal")
         if always or (wal.exists() and wal.stat().st_size > _CHECKPOINT_BYTES):
             raw: Any = connection.connection.dbapi_connection
@@ -183,13 +165,21 @@ class Database:
     def close(self) -> None:
         """Fold the journal into the file, so that it can travel, and drop the connections."""
         try:
-            if self.path is not None and not self.read_only:
+            if not self.read_only:
                 with self._lock(), self.engine.connect() as connection:
                     self._checkpoint(connection, always=True)
         except DBAPIError as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
         finally:
             self.engine.dispose()
+
+    def _translated(self, error: DBAPIError) -> DicomlakeError:
+        words = str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
+        if "full" in words:
+            return StorageFull(f"the catalog failed: {words}; free space and try again")
+        return CatalogError(
+            f"the catalog failed: {words}; run `dicomlake verify`; `dicomlake rebuild` recreates it"
+        )
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
@@ -234,12 +224,6 @@ def _taken(path: Path, how: int) -> int | None:
         os.close(lock)  # its last holder removed the file while it was waited for
 
 
-def _required(path: Path | None) -> Path:
-    if path is None:
-        raise CatalogError("a catalog needs a path or a URL")
-    return path
-
-
 def _sqlite_engine(path: Path, read_only: bool) -> Engine:
     wal = path.with_name(path.name + "-wal")
     if read_only and wal.exists() and wal.stat().st_size and not os.access(path.parent, os.W_OK):
@@ -276,14 +260,4 @@ def _sqlite_url(path: Path, read_only: bool) -> URL:
         return URL.create("sqlite", database=str(path))
     return URL.create(
         "sqlite", database=f"file:{quote(str(path))}", query={"uri": "true", "mode": "ro", "immutable": "1"}
-    )
-
-
-def _translated(error: DBAPIError) -> DicomlakeError:
-    """The database's own words, without the statement and its parameters: those may identify a patient."""
-    words = str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
-    if "full" in words:
-        return StorageFull(f"the catalog failed: {words}; free space and try again")
-    return CatalogError(
-        f"the catalog failed: {words}; run `dicomlake verify`; `dicomlake rebuild` recreates it"
     )

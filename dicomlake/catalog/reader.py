@@ -57,7 +57,7 @@ def unsettled(connection: Connection) -> list[SeriesKey]:
     table = schema.instance
     query = (
         select(table.c.StudyInstanceUID, table.c.SeriesInstanceUID)
-        .where(table.c.settled == 0, table.c.v_to.is_(None))
+        .where(schema.is_unsettled, table.c.v_to.is_(None))
         .distinct()
     )
     return [SeriesKey(*row) for row in connection.execute(query)]
@@ -110,7 +110,7 @@ def series_id(connection: Connection, key: SeriesKey) -> int | None:
 def series_ids_with(connection: Connection, uid: str) -> list[int]:
     """The current series that a series, study or SOP instance UID names, or its unique beginning."""
     whole = _series_ids_of(connection, uid)
-    if whole or not uid:
+    if whole or not uid or not uid.isascii():
         return whole
     begun: set[str] = set()
     for column in (
@@ -118,7 +118,7 @@ def series_ids_with(connection: Connection, uid: str) -> list[int]:
         schema.series.c.StudyInstanceUID,
         schema.instance.c.SOPInstanceUID,
     ):
-        query = select(column).where(column.startswith(uid, autoescape=True)).distinct().limit(2)
+        query = select(column).where(schema.begins_with(column, uid)).distinct().limit(2)
         begun |= {name for (name,) in connection.execute(query)}
     return _series_ids_of(connection, begun.pop()) if len(begun) == 1 else []
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    VARCHAR,
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -29,10 +31,12 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal_column,
     select,
     update,
 )
 from sqlalchemy.schema import CreateColumn
+from sqlalchemy.types import TypeEngine
 
 from dicomlake.errors import SchemaTooNew
 from dicomlake.records import SeriesKey
@@ -75,153 +79,261 @@ NUMBER_FACETS = (
 )
 
 
+def _text(length: int | None = None) -> TypeEngine[str]:
+    """Text whose order is that of its code points on either database, so that listings and indexes agree."""
+    return String(length).with_variant(VARCHAR(length, collation="C"), "postgresql")
+
+
+Text = _text()
+# wider than 2^31 on either database; what SQLite calls INTEGER has 64 bits, and only that may be its row id
+Whole = BigInteger().with_variant(Integer(), "sqlite")
+
+
 def _versioned() -> tuple[Column[Any], ...]:
     return (
-        Column("v_from", Integer, nullable=False, index=True),
-        Column("v_to", Integer),  # no index: it would draw SQLite away from the selective ones
-        Column("digest", String(32), nullable=False),
+        Column("v_from", Whole, nullable=False, index=True),
+        Column("v_to", Whole),  # no index: it would draw SQLite away from the selective ones
+        Column("digest", _text(32), nullable=False),
     )
 
 
 info = Table(
-    "info", metadata, Column("name", String(64), primary_key=True), Column("value", String, nullable=False)
+    "info", metadata, Column("name", _text(64), primary_key=True), Column("value", Text, nullable=False)
 )
 
 change = Table(
     "change",
     metadata,
-    Column("v", Integer, primary_key=True, autoincrement=False),
-    Column("at", String(32), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("digest", String(32), nullable=False),
+    Column("v", Whole, primary_key=True, autoincrement=False),
+    Column("at", _text(32), nullable=False),
+    Column("kind", _text(32), nullable=False),
+    Column("digest", _text(32), nullable=False),
 )
 
 patient = Table(
     "patient",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("PatientID", String, nullable=False, index=True),
-    Column("IssuerOfPatientID", String, nullable=False),
-    Column("PatientName", String),
-    Column("PatientSex", String),
-    Column("PatientBirthDate", String),
+    Column("id", Whole, primary_key=True),
+    Column("PatientID", Text, nullable=False, index=True),
+    Column("IssuerOfPatientID", Text, nullable=False),
+    Column("PatientName", Text),
+    Column("PatientSex", Text),
+    Column("PatientBirthDate", Text),
     *_versioned(),
 )
 
 study = Table(
     "study",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("StudyInstanceUID", String, nullable=False, index=True),
-    Column("PatientID", String, nullable=False, index=True),
-    Column("IssuerOfPatientID", String, nullable=False),
-    Column("StudyDate", String),
-    Column("StudyTime", String),
-    Column("StudyID", String),
-    Column("StudyDescription", String),
-    Column("AccessionNumber", String),
+    Column("id", Whole, primary_key=True),
+    Column("StudyInstanceUID", Text, nullable=False, index=True),
+    Column("PatientID", Text, nullable=False, index=True),
+    Column("IssuerOfPatientID", Text, nullable=False),
+    Column("StudyDate", Text),
+    Column("StudyTime", Text),
+    Column("StudyID", Text),
+    Column("StudyDescription", Text),
+    Column("AccessionNumber", Text),
     *_versioned(),
 )
 
 series = Table(
     "series",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("SeriesInstanceUID", String, nullable=False, index=True),
-    Column("StudyInstanceUID", String, nullable=False, index=True),
-    Column("IssuerOfPatientID", String, nullable=False),
-    *(Column(name, String) for name in TEXT_FACETS),
-    *(Column(name, Integer) for name in WHOLE_FACETS),
+    Column("id", Whole, primary_key=True),
+    Column("SeriesInstanceUID", Text, nullable=False, index=True),
+    Column("StudyInstanceUID", Text, nullable=False, index=True),
+    Column("IssuerOfPatientID", Text, nullable=False),
+    *(Column(name, Text) for name in TEXT_FACETS),
+    *(Column(name, Whole) for name in WHOLE_FACETS),
     *(Column(name, Float) for name in NUMBER_FACETS),
     Column("instances", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", Whole, nullable=False),
     *_versioned(),
 )
 
 series_header = Table(
     "series_header",
     metadata,
-    Column("series_id", Integer, primary_key=True, autoincrement=False),
+    Column("series_id", Whole, primary_key=True, autoincrement=False),
     Column("block", LargeBinary, nullable=False),
-    Column("digest", String(32), nullable=False),
+    Column("digest", _text(32), nullable=False),
 )
 
 instance = Table(
     "instance",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("SOPInstanceUID", String, nullable=False, index=True),
-    Column("SOPClassUID", String, nullable=False),
-    Column("SeriesInstanceUID", String, nullable=False),
-    Column("StudyInstanceUID", String, nullable=False),
-    Column("TransferSyntaxUID", String, nullable=False),
-    Column("key", String, nullable=False, unique=True),
-    Column("size", Integer, nullable=False),
-    Column("sha256", String(64), nullable=False, index=True),
-    Column("dataset_sha256", String(64), nullable=False),
+    Column("id", Whole, primary_key=True),
+    Column("SOPInstanceUID", Text, nullable=False, index=True),
+    Column("SOPClassUID", Text, nullable=False),
+    Column("SeriesInstanceUID", Text, nullable=False),
+    Column("StudyInstanceUID", Text, nullable=False),
+    Column("TransferSyntaxUID", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("size", Whole, nullable=False),
+    Column("sha256", _text(64), nullable=False),
+    Column("dataset_sha256", _text(64), nullable=False),
     Column("conflict", Integer, nullable=False),
     # 0 from the acknowledgement until the series settles; only this and v_to ever change
     Column("settled", Integer, nullable=False),
     *_versioned(),
-    Index("instance_of_series", "SeriesInstanceUID", "StudyInstanceUID"),
-    Index("instance_unsettled", "settled", sqlite_where=None),
+    Index("instance_of_series", "SeriesInstanceUID", "StudyInstanceUID").ddl_if(dialect="sqlite"),
+    Index("instance_in_series", "SeriesInstanceUID").ddl_if(dialect="postgresql"),
+)
+is_unsettled = instance.c.settled == literal_column("0")  # as the partial index spells it
+Index(
+    "instance_unsettled",
+    instance.c.SeriesInstanceUID,
+    sqlite_where=is_unsettled,
+    postgresql_where=is_unsettled,
 )
 
 volume = Table(
     "volume",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("SeriesInstanceUID", String, nullable=False, index=True),
-    Column("StudyInstanceUID", String, nullable=False),
+    Column("id", Whole, primary_key=True),
+    Column("SeriesInstanceUID", Text, nullable=False, index=True),
+    Column("StudyInstanceUID", Text, nullable=False),
     Column("number", Integer, nullable=False),
-    Column("verdict", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("dims", String, nullable=False),
-    Column("shape", String, nullable=False),
-    Column("dtype", String, nullable=False),
-    Column("affine_lps", String),
-    Column("spacing_mm", String),
-    Column("key", String),
-    Column("store_sha256", String(64)),
-    Column("info", String, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("dims", Text, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("dtype", Text, nullable=False),
+    Column("affine_lps", Text),
+    Column("spacing_mm", Text),
+    Column("key", Text),
+    Column("store_sha256", _text(64)),
+    Column("info", Text, nullable=False),
     *_versioned(),
     # what follows is of schema 2; the columns from tilt_degrees on repeat what `info` and `dims` say
     Column("version", Integer, nullable=False, server_default="1"),
-    Column("plan_digest", String(32)),
+    Column("plan_digest", _text(32)),
     Column("tilt_degrees", Float),
-    Column("gaps", String),  # JSON [[after, position_mm, missing, …], …]
+    Column("gaps", Text),  # JSON [[after, position_mm, missing, …], …]
     Column("duplicates", Integer),
-    Column("extra_dims", String),  # such as "echo,time"
-    Column("split_by", String),
+    Column("extra_dims", Text),  # such as "echo,time"
+    Column("split_by", Text),
     Column("partial", Integer),
     Column("slices", Integer),
-    Column("units", String),
-    Column("Modality", String),
+    Column("units", Text),
+    Column("Modality", Text),
 )
 
 finding = Table(
     "finding",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("severity", String(8), nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("scope", String, nullable=False, index=True),
-    Column("message", String, nullable=False),
+    Column("id", Whole, primary_key=True),
+    Column("severity", _text(8), nullable=False),
+    Column("kind", _text(32), nullable=False),
+    Column("scope", Text, nullable=False, index=True),
+    Column("message", Text, nullable=False),
     *_versioned(),
 )
 
 quarantine = Table(
     "quarantine",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("sha256", String(64), nullable=False, index=True),
-    Column("size", Integer, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("origin", String, nullable=False),
+    Column("id", Whole, primary_key=True),
+    Column("sha256", _text(64), nullable=False, index=True),
+    Column("size", Whole, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("origin", Text, nullable=False),
     *_versioned(),
 )
 
-VERSIONED = (patient, study, series, instance, volume, finding, quarantine)
+label = Table(
+    "label",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    # patient, study, series, instance or volume; the columns down to that level are filled
+    Column("level", _text(8), nullable=False),
+    Column("PatientID", Text, index=True),
+    Column("IssuerOfPatientID", Text),
+    Column("StudyInstanceUID", Text, index=True),
+    Column("SeriesInstanceUID", Text, index=True),
+    Column("SOPInstanceUID", Text, index=True),
+    Column("volume", Integer),  # number within the series
+    Column("name", Text, nullable=False, index=True),
+    Column("text", Text, nullable=False),
+    Column("number", Float),  # the value where it is a number
+    Column("note", Text),
+    Column("who", Text, nullable=False),
+    Column("at", _text(32), nullable=False),  # ISO 8601, UTC
+    *_versioned(),
+)
+
+clinical = Table(
+    "clinical",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("source", Text, nullable=False, index=True),  # the name of the imported table
+    Column("row", Integer, nullable=False),  # from 1, as in the table
+    # one of the two is filled: the patient, in the lake or not yet, or the study that a row belongs to;
+    # neither where that is unknown or could be several
+    Column("PatientID", Text, index=True),
+    Column("IssuerOfPatientID", Text),  # with PatientID; None: whatever the issuer is
+    Column("StudyInstanceUID", Text, index=True),
+    Column("name", Text, nullable=False, index=True),  # of the column
+    Column("text", Text),
+    Column("number", Float),
+    *_versioned(),
+)
+
+document = Table(
+    "document",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("StudyInstanceUID", Text, nullable=False, index=True),
+    Column("SeriesInstanceUID", Text, nullable=False, index=True),
+    Column("SOPInstanceUID", Text),
+    Column("kind", _text(16), nullable=False),  # report, document, description
+    Column("text", Text, nullable=False),
+    *_versioned(),
+)
+
+cohort = Table(
+    "cohort",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("name", Text, nullable=False, index=True),
+    Column("query", Text, nullable=False),  # JSON
+    Column("series", Integer, nullable=False),
+    Column("members", LargeBinary, nullable=False),  # JSON under Zstandard
+    Column("change", Whole, nullable=False),  # the newest change when it was frozen
+    Column("program", _text(32), nullable=False),  # the version of dicomlake
+    Column("who", Text, nullable=False),
+    Column("at", _text(32), nullable=False),  # ISO 8601, UTC
+    *_versioned(),
+)
+
+
+def _hash_texts() -> None:
+    """PostgreSQL keeps no long value in a B-tree and refuses the row; a hash takes any, and finds as fast."""
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if all(isinstance(column.type, String) for column in index.columns) and index not in _BEGINNINGS:
+                index.dialect_options["postgresql"]["using"] = "hash"
+
+
+_MAX_UID = 64  # PS3.5 section 9.1; longer ones are found whole
+_BEGINNINGS = tuple(
+    Index(f"beginning_{column.name}", column, postgresql_where=func.length(column) <= _MAX_UID).ddl_if(
+        dialect="postgresql"
+    )
+    for column in (series.c.SeriesInstanceUID, series.c.StudyInstanceUID, instance.c.SOPInstanceUID)
+)
+
+
+def begins_with(column: ColumnElement[str], beginning: str) -> ColumnElement[bool]:
+    """The condition that a UID begins with some ASCII characters, as a range that an index answers."""
+    end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
+    return and_(column >= beginning, column < end, func.length(column) <= literal_column(str(_MAX_UID)))
+
+
+_hash_texts()
+
+VERSIONED = (patient, study, series, instance, volume, finding, quarantine, label, clinical, document, cohort)
 DIGESTED = (*VERSIONED, series_header, change)
 
 
@@ -248,8 +360,10 @@ def row_digest(row: Mapping[str, Any]) -> str:
         for name, value in row.items()
         if name not in _NOT_DIGESTED
     }
-    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return hashlib.blake2b(_ENCODE(facts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+_ENCODE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _create_all(connection: Connection) -> None:
@@ -295,8 +409,25 @@ def _add_versions_of_volumes(connection: Connection) -> None:
         connection.execute(update(volume).where(volume.c.id == row["id"]).values(new))
 
 
+def _add_annotations(connection: Connection) -> None:
+    """Schema 3: labels, clinical tables, texts of documents, frozen cohorts."""
+    metadata.create_all(connection, tables=[label, clinical, document, cohort])
+
+
+def _slim_indexes_of_instances(connection: Connection) -> None:
+    """Schema 4: half of what a series cost to write was an index that no query used, and one on `settled`."""
+    connection.exec_driver_sql('DROP INDEX IF EXISTS "ix_instance_sha256"')
+    connection.exec_driver_sql("DROP INDEX IF EXISTS instance_unsettled")
+    next(index for index in instance.indexes if index.name == "instance_unsettled").create(connection)
+
+
 Migration = Callable[[Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (_create_all, _add_versions_of_volumes)
+MIGRATIONS: tuple[Migration, ...] = (
+    _create_all,
+    _add_versions_of_volumes,
+    _add_annotations,
+    _slim_indexes_of_instances,
+)
 
 
 def version(connection: Connection) -> int:

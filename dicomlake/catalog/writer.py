@@ -9,35 +9,56 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    RowMapping,
+    Table,
+    and_,
+    insert,
+    select,
+    update,
+)
 
+from dicomlake.catalog import instances as rows
 from dicomlake.catalog import schema
 from dicomlake.catalog.blocks import SeriesHeaders, pack
-from dicomlake.catalog.schema import head, of_series, row_digest
+from dicomlake.catalog.schema import of_series, row_digest
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 
 Row = dict[str, Any]
+_WIDEST = 2**63
 
 
 def begin_change(connection: Connection, kind: str) -> int:
     """A new change number for the rows of this transaction."""
-    v = head(connection) + 1
+    v = int(connection.exec_driver_sql("SELECT max(v) FROM change").scalar() or 0) + 1
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     row = {"v": v, "at": now, "kind": kind}
-    connection.execute(insert(schema.change).values(**row, digest=row_digest(row)))
+    _insert(connection, schema.change, row | {"digest": row_digest(row)})
     return v
 
 
+def _insert(connection: Connection, table: Table, row: Row, returning: str = "") -> CursorResult[Any]:
+    """One row, by a statement that is written out: under the write lock, composing one would count."""
+    names = ", ".join(f'"{name}"' for name in row)
+    marks = ", ".join(["?" if connection.dialect.name == "sqlite" else "%s"] * len(row))
+    statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {returning}"
+    return connection.exec_driver_sql(statement, tuple(row.values()))
+
+
 def _stamped(row: Row, v: int) -> Row:
-    clean = {name: _without_nul(value) for name, value in row.items()} | {"v_from": v, "v_to": None}
-    return clean | {"digest": row_digest(clean)}
+    stamped = _clean(row) | {"v_from": v, "v_to": None}
+    return stamped | {"digest": row_digest(stamped)}
 
 
-def _without_nul(value: Any) -> Any:
-    return value.replace("\0", "") if isinstance(value, str) else value
+def _clean(row: Row) -> Row:
+    return {name: value.replace("\0", "") if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _add(connection: Connection, table: Table, rows: Sequence[Row], v: int) -> None:
@@ -45,80 +66,97 @@ def _add(connection: Connection, table: Table, rows: Sequence[Row], v: int) -> N
         connection.execute(insert(table), [_stamped(row, v) for row in rows])
 
 
+def _current(connection: Connection, table: Table, which: ColumnElement[bool]) -> Sequence[RowMapping]:
+    return connection.execute(schema.current(table).where(which)).mappings().all()
+
+
 def _close(connection: Connection, table: Table, v: int, which: ColumnElement[bool]) -> None:
     """Close the current rows that meet a condition."""
-    for row in connection.execute(schema.current(table).where(which)).mappings().all():
+    _close_rows(connection, table, v, _current(connection, table, which))
+
+
+def _close_rows(connection: Connection, table: Table, v: int, rows: Sequence[RowMapping]) -> None:
+    for row in rows:
         closed = dict(row) | {"v_to": v}
         change = update(table).where(table.c.id == row["id"])
         connection.execute(change.values(v_to=v, digest=row_digest(closed)))
 
 
 def add_instances(connection: Connection, v: int, instances: Sequence[Instance]) -> None:
-    """Register objects whose originals are durable; their series are yet to settle."""
-    _add(connection, schema.instance, [_instance_row(instance) for instance in instances], v)
+    """Register objects whose originals are durable; their series are yet to settle.
+
+    Where it matters, `instances.drafted` does most of this before the transaction.
+    """
+    rows.add(connection, v, rows.drafted(instances))
 
 
-def _instance_row(instance: Instance) -> Row:
-    return {
-        "SOPInstanceUID": instance.sop_instance_uid,
-        "SOPClassUID": instance.sop_class_uid,
-        "SeriesInstanceUID": instance.series.series_uid,
-        "StudyInstanceUID": instance.series.study_uid,
-        "TransferSyntaxUID": instance.transfer_syntax,
-        "key": instance.key,
-        "size": instance.size,
-        "sha256": instance.sha256,
-        "dataset_sha256": instance.dataset_sha256,
-        "conflict": int(instance.conflict),
-        "settled": 0,
-    }
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What makes a series visible, prepared before the transaction: rows, and the block of all headers."""
+
+    key: SeriesKey
+    series: Row
+    study: Row
+    patient: Row
+    block: bytes
 
 
-def settle(connection: Connection, v: int, key: SeriesKey, headers: SeriesHeaders, size: int) -> int:
-    """Make a series visible, whole: its row, headers, study and patient; return the row's id.
+def settling(key: SeriesKey, headers: SeriesHeaders, size: int) -> Settling:
+    """Prepare a series to become visible.
 
     headers: of all its instances that are in no conflict. size: bytes of their originals.
     """
-    first = next(iter(headers))[1]
-    replace_current(connection, schema.series, v, _series_row(key, first, len(headers), size), _IN_SERIES)
-    replace_current(connection, schema.study, v, _study_row(key, first), ("StudyInstanceUID",))
-    replace_current(connection, schema.patient, v, _patient_row(first), ("PatientID", "IssuerOfPatientID"))
-    series_id = int(
-        connection.execute(select(schema.series.c.id).where(_current(schema.series, key))).scalar_one()
+    first = _first(headers)
+    return Settling(
+        key,
+        _clean(_series_row(key, first, len(headers), size)),
+        _clean(_study_row(key, first)),
+        _clean(_patient_row(first)),
+        pack(headers),
     )
-    block = pack(headers)
-    row = {"series_id": series_id, "block": block}
-    connection.execute(delete(schema.series_header).where(schema.series_header.c.series_id == series_id))
-    connection.execute(insert(schema.series_header).values(**row, digest=row_digest(row)))
+
+
+def _first(headers: SeriesHeaders) -> Attributes:
+    """The header of the first instance, without those of the others."""
+    group = next(group for group in headers.groups if 0 in group.rows)
+    place = group.rows.index(0)
+    own = {tag: cells[place] for tag, cells in group.varying.items()}
+    return group.attributes(group.constant | {tag: raw for tag, raw in own.items() if raw is not None})
+
+
+def settle(connection: Connection, v: int, key: SeriesKey, headers: SeriesHeaders, size: int) -> int:
+    """`settling` and `make_visible` in one, where no other writer waits for the transaction to end."""
+    return make_visible(connection, v, settling(key, headers, size))
+
+
+def make_visible(connection: Connection, v: int, ready: Settling) -> int:
+    """Make a series visible, whole: its row, headers, study and patient; return the row's id."""
+    replace_current(connection, schema.study, v, ready.study, ("StudyInstanceUID",))
+    replace_current(connection, schema.patient, v, ready.patient, ("PatientID", "IssuerOfPatientID"))
+    _close(connection, schema.series, v, of_series(schema.series, ready.key))
+    done = _insert(connection, schema.series, _stamped(ready.series, v), "RETURNING id")
+    series_id = int(done.scalar_one())
+    row = {"series_id": series_id, "block": ready.block}
+    _insert(connection, schema.series_header, row | {"digest": row_digest(row)})
     connection.execute(
         update(schema.instance)
-        .where(of_series(schema.instance, key), schema.instance.c.settled == 0)
+        .where(of_series(schema.instance, ready.key), schema.is_unsettled)
         .values(settled=1)
     )
     return series_id
 
 
-_IN_SERIES = ("StudyInstanceUID", "SeriesInstanceUID")
-
-
-def _current(table: Table, key: SeriesKey) -> ColumnElement[bool]:
-    return and_(of_series(table, key), table.c.v_to.is_(None))
-
-
 def replace_current(
     connection: Connection, table: Table, v: int, row: Row, identity: tuple[str, ...]
 ) -> None:
-    """Close the current row of the same identity and add this one."""
-    clean = {name: _without_nul(value) for name, value in row.items()}
-    if table is not schema.series and _is_current(connection, table, clean):
+    """Close the current row of the same identity and add this one, unless they say the same."""
+    clean = _clean(row)
+    which = and_(*(table.c[name] == clean[name] for name in identity))
+    current = _current(connection, table, which)
+    if any(all(one[name] == value for name, value in clean.items()) for one in current):
         return  # said once is enough, however many series a patient has
-    _close(connection, table, v, and_(*(table.c[name] == clean[name] for name in identity)))
+    _close_rows(connection, table, v, current)
     _add(connection, table, [clean], v)
-
-
-def _is_current(connection: Connection, table: Table, row: Row) -> bool:
-    same = and_(table.c.v_to.is_(None), *(table.c[name].is_not_distinct_from(v) for name, v in row.items()))
-    return connection.execute(select(table.c.id).where(same)).first() is not None
 
 
 def _series_row(key: SeriesKey, first: Attributes, instances: int, size: int) -> Row:
@@ -136,9 +174,11 @@ def _series_row(key: SeriesKey, first: Attributes, instances: int, size: int) ->
 
 
 def _whole(first: Attributes, name: str) -> int | None:
-    """The whole number of an element; None when it is not one."""
+    """The whole number of an element; None when it is not one, or wider than a database's integer."""
     number = first.number(name)
-    return int(number) if number is not None and number == int(number) else None
+    if number is None or not -_WIDEST <= number < _WIDEST or number != int(number):
+        return None
+    return int(number)
 
 
 def _number(first: Attributes, name: str) -> float | None:

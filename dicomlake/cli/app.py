@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from dicomlake.cli import demo, doctor, ingest, init, ls, query, rebuild, show, sql, verify, volumes
+from dicomlake.cli import (
+    clinical,
+    cohorts,
+    demo,
+    doctor,
+    ingest,
+    init,
+    label,
+    ls,
+    query,
+    rebuild,
+    search,
+    show,
+    sql,
+    verify,
+    volumes,
+)
 
 app = typer.Typer(
     name="dicomlake",
@@ -36,6 +52,7 @@ def common(
     """Options before the verb."""
 
 
-for _verb in (init, ingest, ls, query, sql, show, verify, rebuild, doctor, demo):
+for _verb in (init, ingest, ls, query, search, sql, show, verify, rebuild, doctor, demo):
     app.command(_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)
-app.add_typer(volumes.group, name="volumes")
+for _group in (volumes, cohorts, label, clinical):
+    app.add_typer(_group.group, name=_group.__name__.rpartition(".")[2])

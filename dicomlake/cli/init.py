@@ -7,19 +7,32 @@ from typing import Annotated
 
 import typer
 
-from dicomlake.cli.common import JsonOption, examples, open_lake, print_json
+from dicomlake.cli.common import JsonOption, examples, print_json
 
 EXAMPLES = examples(
-    "dicomlake init my-lake", "dicomlake init /data/archive && export DICOMLAKE_LAKE=/data/archive"
+    "dicomlake init my-lake",
+    "dicomlake init /data/archive && export DICOMLAKE_LAKE=/data/archive",
+    "dicomlake init /data/archive --catalog postgresql+psycopg://archive@db.example.org/archive",
 )
 
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="LAKE", help="An empty or a new folder.")],
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A PostgreSQL database for the catalog, without the password; else a file in the lake.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a lake in a folder. A lake that is there already stays as it is."""
-    with open_lake(folder, create=True) as lake:
+    from dicomlake.lake import open
+
+    given = {} if catalog is None else {"catalog": catalog}
+    with open(folder, create=True, **given) as lake:
         counts = lake.counts()
         if as_json:
             print_json({"lake": str(lake.path), **counts})

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dicomlake.cli.common import JsonOption, LakeOption, examples, open_lake, print_json, print_table
+
+if TYPE_CHECKING:
+    from dicomlake.cohorts.cohort import Cohort
 
 EXAMPLES = examples(
     "dicomlake query Modality=CT 'SliceThickness<1.5'",
     "dicomlake query 'StudyDate>=20240101' 'SeriesDescription=*chest*'",
     "dicomlake query 'EchoTime=10,20' --json",
     "dicomlake query 'ReferencedSeriesSequence.SeriesInstanceUID=1.2.*'",
+    "dicomlake query Modality=CT KVP=70 --explain",
+    "dicomlake query Modality=MR --columns EchoTime,FlipAngle,ProtocolName",
+    "dicomlake query label.quality=good 'text=pneumothorax -old' --sql",
 )
 _COLUMNS = (
     "PatientID",
@@ -30,6 +37,12 @@ def command(
         list[str],
         typer.Argument(metavar="CONDITION…", help="Keyword=value, <, <=, >, >=; * and ? are wildcards."),
     ],
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="A,B…", help="Elements and facts to show.", show_default=False),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="How many series each condition left.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SELECT for `dicomlake sql`.")] = False,
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,10 +52,19 @@ def command(
     with open_lake(lake) as opened:
         try:
             cohort = opened.query(*conditions)
+            if explain or sql:
+                typer.echo(str(cohort.explain()) if explain else cohort.sql)
+                return
+            names = _COLUMNS if columns is None else (*columns.split(","), "SeriesInstanceUID")
+            rows = cohort.rows() if columns is None else _rows(cohort, names)
         except QueryError as error:
             raise typer.BadParameter(str(error)) from error
-        rows = cohort.rows()
     if as_json:
         print_json(rows)
         return
-    print_table(_COLUMNS, ([row.get(name) for name in _COLUMNS] for row in rows), right=("instances",))
+    print_table(names, ([row.get(name) for name in names] for row in rows), right=("instances",))
+
+
+def _rows(cohort: Cohort, names: Sequence[str]) -> list[dict[Any, Any]]:
+    found = cohort.table(*names).astype(object)
+    return found.where(found.notna(), None).to_dict("records")

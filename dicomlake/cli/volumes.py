@@ -9,7 +9,7 @@ import typer
 from dicomlake.cli.common import JsonOption, LakeOption, examples, open_lake, print_json, print_table
 
 if TYPE_CHECKING:
-    from dicomlake.cohort import Cohort
+    from dicomlake.cohorts.cohort import Cohort
     from dicomlake.lake import Lake
     from dicomlake.records import SeriesKey, Volume
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from dicomlake.catalog import reader, writer
+from dicomlake.catalog import journal, reader, writer
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.errors import CatalogError
 from dicomlake.ingest.restore import restore
@@ -16,8 +16,15 @@ from dicomlake.storage.objectstore import Storage
 _SUFFIXES = ("", "-wal", "-shm")
 
 
-def set_aside(root: Path) -> None:
-    """Keep a damaged catalog beside the fresh one."""
+def set_aside(root: Path, url: str | None = None) -> None:
+    """Keep a damaged catalog beside the fresh one. url: of one on a server."""
+    if url is not None:
+        from dicomlake.catalog.postgresql import PostgreSQL
+
+        database = PostgreSQL(url)
+        database.set_aside()
+        database.close()
+        return
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for suffix in _SUFFIXES:
         found = root / (layout.CATALOG + suffix)
@@ -25,23 +32,26 @@ def set_aside(root: Path) -> None:
             found.rename(root / f"{layout.CATALOG}.damaged-{stamp}{suffix}")
 
 
-def rebuild_catalog(catalog: Catalog, storage: Storage, root: Path, *, show: bool | None = None) -> int:
+def rebuild_catalog(
+    catalog: Catalog,
+    storage: Storage,
+    root: Path | None = None,  # noqa: ARG001 (the database knows)
+    *,
+    show: bool | None = None,
+) -> int:
     """Make the catalog of a lake again; return how many originals there are.
 
     Nobody may take objects in meanwhile: they would not be listed.
     """
-    fresh_path = root / f".{layout.CATALOG}.rebuilt"
-    for suffix in _SUFFIXES:
-        fresh_path.with_name(fresh_path.name + suffix).unlink(missing_ok=True)
-    before = _known_hashes(catalog)
-    fresh = Catalog.open(fresh_path)
+    before, lost = _known_hashes(catalog), _lost_annotations(catalog, storage)
+    fresh = Catalog(catalog.database.fresh())
     try:
         originals, _troubles = restore(fresh, storage, show=show)
-        _note_damage(fresh, before)
+        journal.replay(fresh, storage)
+        _note_damage(fresh, before, lost)
     finally:
         fresh.close()
-    catalog.database.replace_with(fresh_path)
-    fresh_path.with_suffix(".lock").unlink(missing_ok=True)
+    catalog.database.replace_with(fresh.database)
     return originals
 
 
@@ -54,11 +64,20 @@ def _known_hashes(catalog: Catalog) -> dict[str, str]:
         return {}
 
 
-def _note_damage(fresh: Catalog, before: dict[str, str]) -> None:
+def _lost_annotations(catalog: Catalog, storage: Storage) -> list[Finding]:
+    """What the catalog knew of labels, clinical tables and cohorts whose files are damaged or gone."""
+    try:
+        with catalog.read() as view:
+            return [found for found in journal.check(view, storage) if found.severity == "error"]
+    except CatalogError:
+        return []
+
+
+def _note_damage(fresh: Catalog, before: dict[str, str], lost: list[Finding]) -> None:
     """Keep in mind which originals are not what they were: a rebuilt catalog takes their hashes anew."""
     with fresh.read() as view:
         now = {instance.key: instance.sha256 for instance in reader.all_instances(view)}
-    findings = [
+    findings = lost + [
         Finding(
             "error",
             "original_damaged",

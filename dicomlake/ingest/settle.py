@@ -66,11 +66,11 @@ def _settle(catalog: Catalog, storage: Storage, key: SeriesKey, headers: Mapping
             lost.append(Finding("error", "unreadable_original", instance.sop_instance_uid, str(error)))
     if not found:
         return True
-    together = blocks.collect(found)
+    ready = writer.settling(key, blocks.collect(found), sum(i.size for i in everything))
     with catalog.change("settle") as (connection, v):
         if reader.instances_of(connection, key, conflicts=True) != everything:
             return False
-        writer.settle(connection, v, key, together, sum(i.size for i in everything))
+        writer.make_visible(connection, v, ready)
         writer.add_findings(connection, v, [*lost, *_mixed_patients(key, found)])
     return True
 

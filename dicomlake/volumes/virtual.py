@@ -28,7 +28,7 @@ from dicomlake.records import Instance, Volume
 from dicomlake.storage import arrays
 from dicomlake.storage.objectstore import Storage
 from dicomlake.volumes.beside import Beside
-from dicomlake.volumes.build import create_root, described, published, write_tables
+from dicomlake.volumes.build import create_root, described, published, voxel_digest, write_tables
 from dicomlake.volumes.check import kept_hashes
 from dicomlake.volumes.manifest import LEVEL, REFERENCE
 from dicomlake.volumes.originals import (
@@ -81,6 +81,8 @@ def build_reference(
         arrays.create_table(group, "object_uid", uids, ["object"])
         arrays.create_table(group, "original", places, ["object"])
         more = beside.write(folder, group, volume, sources, originals)
+        if prove:
+            more["voxels"] = voxel_digest(hashes)
         return described(root, folder, replace(volume, info=volume.info | more))
 
     return published(storage, replace(volume, info=info), plan.frames, instances, write)

@@ -1,0 +1,291 @@
+"""The columnar mirror: the catalog once more as sorted files, for scans; rebuildable, never the truth.
+
+`session()` gives the tables as DuckDB shows them. A refresh adds one part with the rows that are new and notes
+those that are closed; it never reads again what is mirrored. All processes of a machine share the files: one
+refreshes under a lock, the others find it done. What a process leaves unfinished is no part of any state.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicomlake.catalog.catalog import Catalog
+from dicomlake.catalog.mirror.parts import Files
+from dicomlake.catalog.mirror.shown import Shown
+from dicomlake.catalog.mirror.state import STATE, Held, Part, State, found_in, load, newer, to_json, to_merge
+from dicomlake.catalog.mirror.tables import ALWAYS, TABLES, closed_series, newest, next_stop, with_needs
+from dicomlake.errors import CatalogError, StorageFull
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from dicomlake.catalog.session import Session
+
+_READERS_S = 3600
+_AT_ONCE = 200_000  # rows that a refresh may merge, however little it wrote
+_MERGED_FOR_ONE = 8  # rows that it may merge for each that it wrote
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Mirror:
+    """The mirror of one catalog in one folder. Safe to use from many threads and many processes at once."""
+
+    def __init__(self, catalog: Catalog, folder: Path) -> None:
+        writable = os.access(folder.parent, os.W_OK)
+        self._catalog = catalog
+        self._temporary = None if writable else tempfile.TemporaryDirectory(prefix="dicomlake-mirror-")
+        self._files = Files(folder, Path(self._temporary.name) if self._temporary else folder)
+        self._guard = threading.RLock()
+        self._seen: tuple[object, State] | None = None
+        self._shown: Shown | None = None
+        self._merging: threading.Thread | None = None
+
+    def close(self) -> None:
+        """End what goes on in the background, and remove what a read-only lake had to keep elsewhere."""
+        with self._guard:
+            merging, self._merging = self._merging, None
+            shown, self._shown = self._shown, None
+        if shown is not None:
+            shown.stop()
+        if merging is not None:
+            merging.join()
+        if shown is not None:
+            shown.close()
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def session(self) -> Session:
+        """The documented tables in DuckDB, brought up to the newest change.
+
+        Raises StorageFull or CatalogError when the mirror cannot be written.
+        """
+        from dicomlake.catalog.session import Session
+
+        return Session(self)
+
+    connect = session
+
+    def adopt(self, name: str, rows: Path) -> None:
+        """Take a Parquet file as all that a table holds at the newest change, instead of reading the catalog.
+
+        For fixtures of a size that would take long to make; the file must lie in the mirror's folder.
+        """
+        with self._guard, self.lock(), self._catalog.read() as view:
+            found = newest(view)
+            part = self._files.adopt(self._connected().cursor(), TABLES[name], rows)
+            held = Held(int(found["change"] or 0), () if part is None else (part,))
+            self._save(self._state(found["catalog"]).having(name, held))
+
+    # ---- for sessions -------------------------------------------------------------------------------
+
+    def bring(self, names: Collection[str]) -> tuple[State, int, Shown]:
+        """Show some tables as of the newest change: the state, that change, and where they are shown."""
+        with self._guard:
+            state, change = self._refresh(names)
+            try:
+                return state, change, self._show(state, names)
+            except _duckdb_error():  # a part is damaged
+                self._mend()
+            state, change = self._refresh(names)
+            try:
+                return state, change, self._show(state, names)
+            except _duckdb_error() as error:
+                kind = type(error).__name__  # its text may hold values
+                raise CatalogError(
+                    f"the mirror cannot be made ({kind}): free space, or run verify"
+                ) from error
+
+    def mend(self) -> bool:
+        """Drop the tables with damaged parts, to be made again; False when all parts can be read."""
+        with self._guard:
+            return self._mend()
+
+    @property
+    def files(self) -> Files:
+        """Where the parts are."""
+        return self._files
+
+    @contextmanager
+    def lock(self, name: str = "lock", how: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Alone among all processes. Raises BlockingIOError where `how` says not to wait."""
+        try:
+            self._files.own.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._files.own / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(lock, how)
+                yield
+            finally:
+                os.close(lock)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            kind = StorageFull if error.errno in _FULL else CatalogError
+            message = f"the mirror cannot be written ({error.strerror}): free space or check permissions"
+            raise kind(message) from error
+
+    # ---- what is held -------------------------------------------------------------------------------
+
+    def _refresh(self, names: Collection[str]) -> tuple[State, int]:
+        with self._catalog.read() as view:
+            found = newest(view)
+        change = int(found["change"] or 0)
+        state = self._state(found["catalog"])
+        if all(state.held(name).change == change for name in names):
+            return state, change
+        with self.lock(), self._catalog.read() as view:  # another process may have done it meanwhile
+            found = newest(view)
+            change = int(found["change"] or 0)
+            return self._caught_up(view, self._state(found["catalog"]), names, change), change
+
+    def _state(self, catalog: str) -> State:
+        folders = {self._files.home, self._files.own}
+        signature = (catalog, *(_signature(folder / STATE) for folder in sorted(folders)))
+        if self._seen is None or self._seen[0] != signature:
+            state = State(catalog)
+            for found in map(load, folders):
+                state = newer(state, found) if found.catalog == catalog else state
+            self._seen = signature, state
+        return self._seen[1]
+
+    def _caught_up(self, view: Connection, state: State, names: Collection[str], head: int) -> State:
+        for name in sorted(names, key=list(TABLES).index):
+            held = state.held(name)
+            while held.change != head:
+                since = held.change if held.change < head else 0  # a catalog of before: from nothing
+                stop = next_stop(view, since, head)
+                held = self._appended(view, name, held if since else Held(), (since, stop))
+                state = state.having(name, held)
+                if stop != head:
+                    self._save(state)
+        return self._saved(state)
+
+    def _appended(self, view: Connection, name: str, held: Held, stretch: tuple[int, int]) -> Held:
+        table, written = TABLES[name], 0
+        parts, closed = list(held.parts), set(held.closed)
+        closed |= set(found_in(parts, table.closed(view, stretch)))
+        series = set(held.closed_series)
+        if table.with_series and parts:
+            series |= set(closed_series(view, stretch))
+        for rows in table.rows(view, stretch):
+            if rows:
+                parts.append(self._files.write(self._connected().cursor(), table, rows))
+                written += len(rows)
+        held = Held(stretch[1], tuple(parts), tuple(sorted(closed)), tuple(sorted(series)))
+        limit = max(_AT_ONCE, _MERGED_FOR_ONE * written)
+        while (merged := to_merge(held)) and sum(part.rows for part in merged) <= limit:
+            held = self._merged(name, held, merged)
+        return held
+
+    def _merged(self, name: str, held: Held, parts: tuple[Part, ...]) -> Held:
+        new = self._files.merge(self._connected().cursor(), TABLES[name], held, parts)
+        self._files.retire(parts)
+        return held.without(parts, new, held)
+
+    def _saved(self, state: State) -> State:
+        self._save(state)
+        self._sweep(state)
+        if any(to_merge(held) for held in state.tables.values()):
+            self._merge_later()
+        return state
+
+    def _save(self, state: State) -> None:
+        temporary = self._files.own / f"{STATE}.tmp"
+        temporary.write_text(to_json(state), encoding="utf-8")
+        temporary.replace(self._files.own / STATE)
+
+    def _sweep(self, state: State) -> None:
+        """Remove parts that no state names, once no reader can still be at work on them."""
+        wanted, now = state.names(), time.time()
+        for path in self._files.own.iterdir():
+            kept = path.name.partition("~")[0] in wanted or path.suffix not in _SWEPT
+            if not kept and now - path.stat().st_mtime > _READERS_S:
+                path.unlink(missing_ok=True)
+
+    def _mend(self) -> bool:
+        with self.lock(), self._catalog.read() as view:
+            state = self._state(newest(view)["catalog"])
+            shown = self._connected()
+            damaged = [n for n, held in state.tables.items() if not shown.can_read(TABLES[n], held.parts)]
+            for name in damaged:
+                state = state.having(name, Held())
+                shown.forget(name)
+            self._save(state)
+        return bool(damaged)
+
+    # ---- merging in the background ------------------------------------------------------------------
+
+    def _merge_later(self) -> None:
+        if self._merging is None or not self._merging.is_alive():
+            self._merging = threading.Thread(target=self._merge_all, name="dicomlake-mirror", daemon=True)
+            self._merging.start()
+
+    def _merge_all(self) -> None:
+        """Merge what is large, without keeping anybody from refreshing; a failure is for the next one to mend."""
+        with suppress(_duckdb_error(), OSError, CatalogError, StorageFull):
+            with self.lock("merging", fcntl.LOCK_EX | fcntl.LOCK_NB):
+                while self._merge_one():
+                    pass
+
+    def _merge_one(self) -> bool:
+        with self._catalog.read() as view:
+            catalog = newest(view)["catalog"]
+        with self._guard:
+            state, shown = self._state(catalog), self._shown
+        for name, held in state.tables.items():
+            parts = to_merge(held)
+            if parts and shown is not None:
+                new = self._files.merge(shown.cursor(), TABLES[name], held, parts)
+                return self._replace(catalog, name, parts, new, held)
+        return False
+
+    def _replace(
+        self, catalog: str, name: str, parts: tuple[Part, ...], new: Part | None, applied: Held
+    ) -> bool:
+        with self._guard, self.lock():
+            state = self._state(catalog)
+            held = state.held(name)
+            if not set(parts) <= set(held.parts):
+                return False  # made anew meanwhile
+            self._save(state.having(name, held.without(parts, new, applied)))
+            self._files.retire(parts)
+        return True
+
+    # ---- DuckDB -------------------------------------------------------------------------------------
+
+    def _connected(self) -> Shown:
+        if self._shown is None:
+            self._shown = Shown(self._files)
+        return self._shown
+
+    def _show(self, state: State, names: Collection[str]) -> Shown:
+        shown = self._connected()
+        for name in with_needs(names):
+            shown.show(TABLES[name], state.held(name))
+        return shown
+
+
+_SWEPT = (".parquet", ".jsonl", ".codes")
+__all__ = ["ALWAYS", "Mirror"]
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _duckdb_error() -> type[Exception]:
+    import duckdb
+
+    return duckdb.Error

@@ -1,0 +1,116 @@
+"""SQL on the mirror: the documented tables, each brought up to date when a statement names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from dicomlake.catalog.mirror.tables import ALWAYS, TABLES, named_in
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from dicomlake.catalog.mirror import Mirror
+    from dicomlake.catalog.mirror.shown import Shown
+    from dicomlake.catalog.mirror.state import State
+
+
+class Session:
+    """The tables of a lake as DuckDB shows them.
+
+    `series` and `attributes` are as of the newest change when the session was asked for; other tables, and
+    these with them, as of when a statement first names them.
+    change: the newest change that is shown. catalog: the identity of the catalog whose ids these are.
+    """
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._ready: set[str] = set()
+        self._bring(set(ALWAYS))
+
+    def _bring(self, names: set[str]) -> None:
+        self._ready |= names
+        self._state, self.change, self._shown = self._mirror.bring(self._ready)
+        self.catalog = self._state.catalog
+
+    @property
+    def state(self) -> State:
+        """The parts that are shown."""
+        return self._state
+
+    @property
+    def shown(self) -> Shown:
+        """Where they are shown."""
+        return self._shown
+
+    @property
+    def mirror(self) -> Mirror:
+        """Where they come from."""
+        return self._mirror
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Nothing: the tables stay for whoever asks next."""
+
+    def cursor(self, sql: str = "") -> DuckDBPyConnection:
+        """A connection of DuckDB's on which the tables that a statement names are up to date."""
+        missing = named_in(sql) - self._ready
+        if missing:
+            self._bring(missing)
+        return self._shown.cursor()
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
+        """The rows of one SELECT, in a program's own words; for those of users there is `catalog.sql`."""
+        import duckdb
+
+        try:
+            return Rows(self.cursor(sql).execute(sql, list(parameters)))
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException):
+            if not self._mirror.mend():
+                raise
+        self._bring(set())
+        return Rows(self.cursor(sql).execute(sql, list(parameters)))
+
+    def __repr__(self) -> str:
+        return f"<Session of {', '.join(TABLES)} at change {self.change}>"
+
+
+class Rows(Sequence[tuple[Any, ...]]):
+    """The rows of an answer, fetched once they are asked for."""
+
+    def __init__(self, result: DuckDBPyConnection) -> None:
+        self._result = result
+        self._rows: list[tuple[Any, ...]] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names."""
+        return [column[0] for column in self._result.description or ()]
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows."""
+        if self._rows is None:
+            self._rows = self._result.fetchall()
+        return self._rows
+
+    def fetchnumpy(self) -> dict[str, Any]:
+        """Column -> array, masked where it has NULL; before any row was fetched."""
+        found: dict[str, Any] = self._result.fetchnumpy()
+        return found
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.fetchall())
+
+    def __len__(self) -> int:
+        return len(self.fetchall())
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Any, ...]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Any, ...]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[Any, ...] | list[tuple[Any, ...]]:
+        return self.fetchall()[index]

@@ -1,0 +1,75 @@
+"""Tables for people: columns of the catalog for many series, and what each instance of one series says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dicomlake.catalog.attributes import listing
+from dicomlake.catalog.blocks import SeriesHeaders
+from dicomlake.catalog.query.paths import element
+from dicomlake.catalog.session import Session
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_READING_ORDER = (
+    "PatientID, coalesce(StudyDate, ''), StudyInstanceUID, coalesce(SeriesNumber, 0), SeriesInstanceUID"
+)
+
+
+def ordered(session: Session, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Ids of series by patient, time, study and SeriesNumber: the same after a rebuild."""
+    if len(ids) < 2:
+        return ids
+    chosen = "series_id IN (SELECT unnest(?::BIGINT[]))"
+    query = f"SELECT series_id FROM series WHERE {chosen} ORDER BY {_READING_ORDER}"
+    return np.ma.getdata(session.execute(query, [ids.tolist()]).fetchnumpy()["series_id"]).astype(np.int64)
+
+
+def series_table(session: Session, ids: npt.NDArray[np.int64], names: Sequence[str]) -> pd.DataFrame:
+    """Columns of the table of series for these, in this order; whole numbers stay whole where some are not.
+
+    An element that varies within a series is told by its first instance.
+    """
+    import pandas as pd
+
+    chosen = ", ".join(f'"{name}"' for name in dict.fromkeys(("series_id", *names)))
+    every = f"SELECT {chosen} FROM series WHERE series_id IN (SELECT unnest(?::BIGINT[]))"
+    found = session.execute(every, [ids.tolist()]).fetchnumpy()
+    places = {int(i): place for place, i in enumerate(found["series_id"].tolist())}
+    order = np.array([places[int(i)] for i in ids], dtype=np.int64)
+    return pd.DataFrame({name: _column(found[name], order) for name in names})
+
+
+def _column(values: Any, order: npt.NDArray[np.int64]) -> Any:
+    """One column in order: text as objects, whole numbers as Int64, None where there is nothing."""
+    import pandas as pd
+
+    data, missing = np.ma.getdata(values)[order], np.ma.getmaskarray(values)[order]
+    if data.dtype.kind in "iu":
+        return pd.arrays.IntegerArray(data.astype(np.int64), missing)
+    if data.dtype.kind == "f":
+        return np.where(missing, np.nan, data)
+    found = data.astype(object)
+    found[missing] = None
+    return found
+
+
+def instance_columns(headers: SeriesHeaders, names: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
+    """The SOPInstanceUIDs of a series, and what each instance has of some elements, as text.
+
+    A cell is a tuple of several values, None without one. Raises QueryError for an unknown element.
+    """
+    paths = {name: element(name).name for name in names}
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for _uid, attributes in headers:
+        held = listing(attributes)
+        for name, path in paths.items():
+            values = held.get(path, ())
+            found[name].append(None if not values else values[0] if len(values) == 1 else tuple(values))
+    return list(headers.instances), found

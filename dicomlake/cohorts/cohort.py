@@ -1,0 +1,279 @@
+"""Cohorts: what a query gives, a sequence of series, and what can be asked of it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from dicomlake.cohorts.questions import Questions
+from dicomlake.cohorts.source import Source
+from dicomlake.errors import CatalogError, QueryError
+from dicomlake.records import SeriesKey
+from dicomlake.series import Row, Series, text_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+    import xarray as xr
+
+    from dicomlake.catalog.labels import LabelReport
+    from dicomlake.catalog.query import Expression
+    from dicomlake.catalog.query.explaining import Explanation
+    from dicomlake.catalog.targets import Level as LabelLevel
+    from dicomlake.cohorts.collection import Collection
+    from dicomlake.cohorts.frozen import FrozenCohort
+    from dicomlake.cohorts.result import Result
+
+Level = Literal["patient", "study", "series", "volume", "instance"]
+_SHOWN = ("StudyDate", "Modality", "SeriesDescription", "BodyPartExamined", "instances")
+_FEW = 12  # rows that a repr shows
+_AT_ONCE = 500
+
+
+class Cohort(Questions):
+    """The series that meet some conditions, by patient, time, study and SeriesNumber.
+
+    Behaves as a sequence of Series: `len(cohort)`, `cohort[0]`, iteration, slices. Cohorts of one lake
+    combine: `a & b`, `a | b`, `a - b`, `~a`, and `a.where(...)` takes those of a that meet more.
+    A cohort stays what it was when it was asked; ask again to see what came since.
+    """
+
+    def __init__(self, source: Source, ids: npt.ArrayLike, expression: Expression | None = None) -> None:
+        self._source = source
+        self._ids = np.unique(np.asarray(ids, dtype=np.int64))
+        self._of_catalog = source.identity
+        self.expression = expression
+
+    @classmethod
+    def chosen(cls, source: Source, ids: npt.ArrayLike) -> Cohort:
+        """Series that were chosen one by one; they keep their order."""
+        found = cls(source, ids)
+        found.__dict__["ordered"] = np.asarray(ids, dtype=np.int64)
+        return found
+
+    # ---- a sequence -----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __bool__(self) -> bool:
+        return len(self._ids) > 0
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """The ids of the catalog's rows of the series, ascending; they mean nothing after a rebuild."""
+        if self._source.identity != self._of_catalog:
+            raise CatalogError("the catalog was rebuilt since this cohort was made: make it again")
+        return self._ids
+
+    @cached_property
+    def ordered(self) -> npt.NDArray[np.int64]:
+        """The same ids in the order of the cohort."""
+        return self._source.ordered(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Series: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Cohort: ...
+
+    def __getitem__(self, index: int | slice) -> Series | Cohort:
+        _ = self.ids
+        if isinstance(index, slice):
+            return Cohort.chosen(self._source, self.ordered[index])
+        return Series(self._source, int(self.ordered[index]))
+
+    def at(self, positions: npt.ArrayLike) -> Cohort:
+        """The series at these positions of the cohort, in this order."""
+        _ = self.ids
+        return Cohort.chosen(self._source, self.ordered[np.asarray(positions, dtype=np.int64)])
+
+    def __iter__(self) -> Iterator[Series]:
+        _ = self.ids
+        ordered = self.ordered.tolist()
+        for start in range(0, len(ordered), _AT_ONCE):
+            for row in self._source.series_rows(ordered[start : start + _AT_ONCE]):
+                yield Series(self._source, row["id"], row)
+
+    @property
+    def keys(self) -> list[SeriesKey]:
+        """StudyInstanceUID and SeriesInstanceUID of each series."""
+        _ = self.ids
+        return self._source.keys_of(self.ordered)
+
+    def __contains__(self, series: object) -> bool:
+        return isinstance(series, Series) and bool(np.isin(series.id, self.ids))
+
+    # ---- others from it -------------------------------------------------------------------------------
+
+    def where(self, *conditions: str, **wanted: Any) -> Cohort:
+        """Those of these series that meet more conditions, given as in `Lake.query`."""
+        from dicomlake.catalog.query import parse
+
+        more = parse(*conditions, **wanted)
+        return self & Cohort(self._source, self._source.matching(more), more)
+
+    def __and__(self, other: Cohort) -> Cohort:
+        from dicomlake.catalog.query import And
+
+        return self._combined(other, np.intersect1d, lambda a, b: And((a, b)))
+
+    def __or__(self, other: Cohort) -> Cohort:
+        from dicomlake.catalog.query import Or
+
+        return self._combined(other, np.union1d, lambda a, b: Or((a, b)))
+
+    def __sub__(self, other: Cohort) -> Cohort:
+        from dicomlake.catalog.query import And, Not
+
+        return self._combined(other, np.setdiff1d, lambda a, b: And((a, Not(b))))
+
+    def __invert__(self) -> Cohort:
+        """All other series of the lake."""
+        from dicomlake.catalog.query import And, Not
+
+        others = np.setdiff1d(self._source.matching(And(())), self.ids)
+        return Cohort(self._source, others, None if self.expression is None else Not(self.expression))
+
+    def _combined(
+        self,
+        other: Cohort,
+        combine: Callable[..., Any],
+        join: Callable[[Expression, Expression], Expression],
+    ) -> Cohort:
+        if not isinstance(other, Cohort):
+            return NotImplemented
+        if other._source is not self._source:
+            raise QueryError("the cohorts are of two lakes: only those of one lake can be combined")
+        ids = combine(self.ids, other.ids)
+        if self.expression is None or other.expression is None:
+            return Cohort(self._source, ids)
+        return Cohort(self._source, ids, join(self.expression, other.expression))
+
+    # ---- facts ----------------------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """The catalog's columns of each series."""
+        return [series.facts for series in self]
+
+    def table(self, *columns: str, level: Level = "series") -> pd.DataFrame:
+        """One row a series, or one a patient, study, volume or instance.
+
+        columns: keywords, tags, nested or private paths and facts, as in `Lake.query`; the catalog's
+            columns unless given. A cell is a tuple where an element has several values.
+        """
+        from dicomlake.cohorts.tables import table
+
+        _ = self.ids
+        return table(self._source, self.ordered, columns, level)
+
+    def instances(self, *conditions: str, columns: Sequence[str] = (), **wanted: Any) -> pd.DataFrame:
+        """One row an instance of these series that meets all conditions by itself, given as in `Lake.query`.
+
+        columns: elements of each instance to show. Looks into the headers of every series.
+        """
+        from dicomlake.catalog.query import parse
+
+        expression = parse(*conditions, **wanted)
+        found = self.where(*conditions, **wanted).table(*columns, level="instance")
+        uids = [uid for i in self.ids.tolist() for uid in self._source.instances_where(i, expression)]
+        return found[found["SOPInstanceUID"].isin(uids)].reset_index(drop=True)
+
+    def explain(self) -> Explanation:
+        """How many series each condition left, and which one left none.
+
+        Raises QueryError for a cohort that was chosen otherwise than by conditions.
+        """
+        if self.expression is None:
+            raise QueryError("these series were chosen one by one: there is no condition to explain")
+        return self._source.explain(self.expression)
+
+    @property
+    def sql(self) -> str:
+        """A SELECT for `Lake.sql` that gives the same series."""
+        return self._source.sql_of(self.expression, self.ids)
+
+    def freeze(self, name: str, *, who: str | None = None) -> FrozenCohort:
+        """Keep it in the lake under a name, with hashes of all that it is; it never changes.
+
+        who: the login name unless given. Raises QueryError when the name is taken or cannot be one.
+        """
+        return self._source.freeze(self, name, who=who)
+
+    def set_label(
+        self,
+        name: str,
+        value: str | float | bool,
+        *,
+        note: str | None = None,
+        who: str | None = None,
+        level: LabelLevel | None = None,
+    ) -> LabelReport:
+        """Label each of these series, or what they are part of; see `Lake.set_label`."""
+        return self._source.set_label(self.keys, name, value, note=note, who=who, level=level)
+
+    # ---- arrays ---------------------------------------------------------------------------------------
+
+    @overload
+    def open(self, *, grid: None = None, **how: Any) -> Collection: ...
+
+    @overload
+    def open(self, *, grid: Literal["common"], **how: Any) -> xr.DataArray: ...
+
+    def open(self, *, grid: Literal["common"] | None = None, **how: Any) -> Collection | xr.DataArray:
+        """Its series as lazy arrays; nothing is read before it is computed.
+
+        grid: None gives a collection, by SeriesInstanceUID and by position, of what `Series.open` gives;
+            `how` is that of `collection.open_cohort`: units, volume, sel, isel, chunks. "common" gives one
+            array (series, z, y, x) with every volume on one grid; `how` is that of
+            `common_grid.common_grid`: spacing, extent, reference, align, units, interpolation, errors …
+        Raises VolumeError, with "common", when no series can be placed, and GeometryError when the volumes
+        share nothing.
+        """
+        if grid not in (None, "common"):
+            raise ValueError(f"grid is None or 'common', not {grid!r}")
+        if grid is None:
+            from dicomlake.cohorts.collection import open_cohort
+
+            return open_cohort(self, volumes_of=self._source.volumes_of, **how)
+        from dicomlake.cohorts.common_grid import common_grid
+
+        return common_grid(self, **how)
+
+    def map(self, func: Callable[..., Any], **how: Any) -> Result:
+        """`func(image)` of every series, on Dask: numbers, rows or arrays, and failures as rows.
+
+        how: that of `mapping.map_cohort`: args, kwargs, units, workers, client, and `name`, under which the
+        result stays in the lake with its code, inputs and versions.
+        """
+        from dicomlake.cohorts.mapping import map_cohort
+
+        source = self._source
+        return map_cohort(func, self, storage=source.storage, change=source.change, **how)
+
+    # ---- shown ----------------------------------------------------------------------------------------
+
+    def _told(self) -> str:
+        return "chosen series" if self.expression is None else str(self.expression) or "no condition"
+
+    def __repr__(self) -> str:
+        return f"<Cohort of {len(self):,} series: {self._told()}>"
+
+    def _repr_html_(self) -> str:
+        rows = [series.facts for series in self[:_FEW]]
+        head = "".join(f"<th>{name}</th>" for name in _SHOWN)
+        body = "".join(
+            "<tr>"
+            + "".join(f"<td>{html.escape(text_of(row.get(name) or ''))}</td>" for name in _SHOWN)
+            + "</tr>"
+            for row in rows
+        )
+        more = f"<p>… and {len(self) - _FEW:,} more</p>" if len(self) > _FEW else ""
+        return (
+            f"<div><strong>Cohort of {len(self):,} series</strong> <code>{html.escape(self._told())}</code>"
+            f"<table><tr>{head}</tr>{body}</table>{more}</div>"
+        )

@@ -1,0 +1,194 @@
+"""What a cohort is asked about itself: described, drawn, patient by patient in time, by protocol."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from dicomlake.cohorts.plotting import Plots
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dicomlake.cohorts.agreement import Tolerance
+    from dicomlake.cohorts.cells import Coded, Numbers
+    from dicomlake.cohorts.describing import Description
+    from dicomlake.cohorts.drift import Drift, Period
+    from dicomlake.cohorts.following import Order, Pairs
+    from dicomlake.cohorts.protocols import Protocols
+    from dicomlake.cohorts.visits import Nearest, Unit
+
+
+class Questions(ABC):
+    """Questions to a table of series; positions in the answers are those in the cohort."""
+
+    @abstractmethod
+    def table(self, *columns: str) -> pd.DataFrame:
+        """One row a series, in the order of the cohort."""
+
+    @abstractmethod
+    def at(self, positions: npt.ArrayLike) -> Self:
+        """The series at these positions, in this order."""
+
+    def describe(self, *columns: str, top: int = 5) -> Description:
+        """Counts, and for each column what is missing, the range or the most frequent values.
+
+        columns: elements and facts; the catalog's columns unless given. Identifying values are counted,
+        never listed.
+        """
+        from dicomlake.cohorts import describing
+
+        wanted = (*describing.NEEDED, *columns) if columns else ()
+        return describing.describe(self.table(*dict.fromkeys(wanted)), top=top)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: `plot.hist("KVP", by="Manufacturer")`, `.timeline()`, `.bar()`, `.heatmap()` …"""
+        return _CohortPlots(self)
+
+    def visits(self, *, gap_days: float = 0) -> pd.DataFrame:
+        """One row a patient and visit, in order, with the days since the first visit and the previous one.
+
+        gap_days: studies at most so many days apart are one visit; with 0 a visit is a StudyDate.
+        """
+        from dicomlake.cohorts import visits
+
+        return visits.visits(self.table(*visits.NEEDED, "Modality"), gap_days=gap_days)
+
+    def per_patient(
+        self,
+        which: Literal["first", "last"] | Nearest = "first",
+        *,
+        level: Unit = "study",
+        gap_days: float = 0,
+    ) -> Self:
+        """Of each patient the series of one study: the first, the last, or the nearest to a date.
+
+        which: "first", "last", or `dicomlake.nearest(date, within_days=…)`, whose date may be one for all, a
+            mapping by PatientID, or the name of a column, such as "clinical.trial.surgery".
+        level: all series of that "study" or "visit" (`gap_days` as in `visits`), or one "series".
+        """
+        from dicomlake.cohorts import visits
+
+        column = None if isinstance(which, str) else which.column
+        names = (*visits.NEEDED, *([column] if column else []))
+        return self.at(visits.per_patient(self.table(*names), which, level=level, gap_days=gap_days))
+
+    def followed_by(
+        self,
+        other: Self,
+        *,
+        within_days: float,
+        at_least_days: float = 0,
+        same: str = "patient",
+        order: Order = "later",
+        date: str = "StudyDate",
+    ) -> Followed:
+        """Pairs of a series of this cohort and a later one of another, of one patient, so many days apart.
+
+        `ct.followed_by(pet, within_days=30)`. same: "patient", "study", or a column that must agree as well.
+        order: the other is "later", "before", or "either". date: the column of dates; on one day the times
+            decide.
+        """
+        from dicomlake.cohorts import following, visits
+
+        time = {"StudyDate": "StudyTime", "SeriesDate": "SeriesTime"}.get(date)
+        further = [name for name in (date, time, same) if name and name not in ("patient", "study")]
+        names = dict.fromkeys((*visits.NEEDED, *further))
+        left, right = self.table(*names), other.table(*names)
+        pairs = following.followed_by(
+            left,
+            right,
+            within_days=within_days,
+            at_least_days=at_least_days,
+            same=same,
+            order=order,
+            date=date,
+        )
+        return Followed(pairs, self.at(pairs.a), other.at(pairs.b), _told(pairs, left, right))
+
+    def protocols(
+        self,
+        *,
+        by: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        tolerance: Tolerance | None = None,
+        rare: float = 0.05,
+    ) -> Protocols:
+        """Series grouped by how they were acquired: the dominant protocol, and what differs from it in what.
+
+        by: the parameters that count; those usual for each modality unless given. rare: the share of series
+        below which a protocol is outlying. `.outliers` tells positions, `.members(n)` those of a protocol.
+        """
+        from dicomlake.cohorts import protocols
+
+        return protocols.protocols(self.table(*protocols.needed(by)), by=by, tolerance=tolerance, rare=rare)
+
+    def drift(
+        self,
+        parameter: str,
+        *,
+        over: str = "StudyDate",
+        period: Period = "month",
+        at_least: int = 3,
+        tolerance: Tolerance | None = None,
+    ) -> Drift:
+        """When the usual value of a parameter changed on each scanner, and its software."""
+        from dicomlake.cohorts import drift
+
+        names = dict.fromkeys((*drift.SCANNER, drift.SOFTWARE, over, parameter))
+        return drift.drift(
+            self.table(*names), parameter, over=over, period=period, at_least=at_least, tolerance=tolerance
+        )
+
+
+class _CohortPlots(Plots):
+    """The same, of any element: columns beyond the usual ones are read when they are drawn."""
+
+    def __init__(self, cohort: Questions) -> None:
+        super().__init__(cohort.table())
+        self._cohort = cohort
+
+    def _have(self, column: str) -> None:
+        if column not in self._table.columns:
+            self._table[column] = self._cohort.table(column)[column].to_numpy()
+
+    def _coded(self, column: str) -> Coded:
+        self._have(column)
+        return super()._coded(column)
+
+    def _numbers(self, column: str) -> tuple[Numbers, str]:
+        self._have(column)
+        return super()._numbers(column)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """Which series follow which. first, second: the series of either cohort that are in a pair.
+
+    table: one row a pair: `days` between, and the SeriesInstanceUIDs, `first` and `second`.
+    """
+
+    pairs: Pairs
+    first: Any
+    second: Any
+    table: pd.DataFrame = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def _repr_html_(self) -> str:
+        return self.pairs._repr_html_()
+
+
+def _told(pairs: Pairs, left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    found = pairs.table
+    uids = {
+        name: table["SeriesInstanceUID"].to_numpy()[found[side].to_numpy(dtype=np.int64)]
+        for name, side, table in (("first", "a", left), ("second", "b", right))
+    }
+    return found[["days"]].assign(**uids)

@@ -1,0 +1,1 @@
+"""Numbers of regions: arrays in, features out (IBSI)."""
