@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: does it run at all?")
     parser.add_argument("--publish", type=Path, metavar="PAGE", help="also put the tables into this page")
     parser.add_argument(
-        "--work", type=Path, default=_WORK, help="folder for the workload (1.6 GB), scratch (8 GB), results"
+        "--work", type=Path, default=_WORK, help="folder for the workload (7 GB), scratch (10 GB), results"
     )
     return parser
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 Check = tuple[str, str, str]
 _LITTLE = 5 << 30  # bytes free that call for attention
+_FAR_MS = 20
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "sshfs", "fuse.sshfs", "lustre", "9p"}
 
 
@@ -18,8 +19,32 @@ def examine(lake: Path | None = None) -> list[Check]:
     """(name, state, remark); state is ok, warn or bad."""
     checks = [_python(), _sqlite(), _pipeline(), _decoders()]
     if lake is not None:
-        checks += [_disk(lake), _file_system(lake)]
+        url = _catalog_url(lake)
+        checks += [_disk(lake), _file_system(lake, server=url is not None)]
+        checks += [] if url is None else [_server(url)]
     return checks
+
+
+def _catalog_url(lake: Path) -> str | None:
+    from dicomlake.settings import Settings
+    from dicomlake.storage import layout
+
+    path = lake / layout.LAKE_TOML
+    return Settings.parse(path.read_text(encoding="utf-8")).catalog if path.is_file() else None
+
+
+def _server(url: str) -> Check:
+    from dicomlake.catalog.postgresql import OLDEST, server
+    from dicomlake.errors import CatalogError
+
+    try:
+        version, ms = server(url)
+    except CatalogError as error:
+        return ("PostgreSQL", "bad", str(error))
+    if version < OLDEST:
+        return ("PostgreSQL", "warn", f"{version} is no longer mended: {OLDEST} or newer is tested")
+    slow = "; far away: every look-up waits for the network" if ms > _FAR_MS else ""
+    return ("PostgreSQL", "warn" if slow else "ok", f"{version}, answers in {ms:.1f} ms{slow}")
 
 
 def _python() -> Check:
@@ -63,9 +88,9 @@ def _disk(lake: Path) -> Check:
     return ("Free space", state, f"{free / 1e9:,.1f} GB beside the lake")
 
 
-def _file_system(lake: Path) -> Check:
+def _file_system(lake: Path, *, server: bool = False) -> Check:
     kind = file_system_of(lake)
-    if kind in _NETWORK:
+    if kind in _NETWORK and not server:
         return ("File system", "bad", f"{kind}: SQLite needs a local disk; move the lake or use PostgreSQL")
     return ("File system", "ok", kind or "unknown")
 

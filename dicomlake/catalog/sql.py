@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _SHOWN_ROWS = 20
 _LONGEST = 1 << 20  # characters of a statement
 _DEEPEST = 200  # levels of its tree
-_TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"})
+_TABLE_FUNCTIONS = frozenset(
+    {"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"}
+)
 _FUNCTIONS_REFUSED = re.compile(
     r"(pg_(?!typeof$|size_pretty$)|has_|duckdb_|pragma_|enable_|disable_|verify_|force_|inet_|read_|parquet_|sniff_|"
     r"test_|txid_|copy_|import_|getenv|getvariable|current_(?!date$|timestamp$|time$|localtime)|error$|assert_true$|"
@@ -111,7 +113,9 @@ class Answer:
     def _repr_html_(self) -> str:
         rows = self._fetched(self._relation.limit(_SHOWN_ROWS + 1).fetchall)
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        lines = ["<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row) + "</tr>" for row in rows[:_SHOWN_ROWS]]
+        lines = [
+            "<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row) + "</tr>" for row in rows[:_SHOWN_ROWS]
+        ]
         more = "<p>There are more rows: .df() has all.</p>" if len(rows) > _SHOWN_ROWS else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{more}"
 
@@ -173,11 +177,15 @@ def _require_known(node: dict[str, Any], defined: frozenset[str]) -> None:
             raise QueryError(f"there is no such table; there are {', '.join(TABLES)}")
     elif kind == "SHOW_REF":
         if node.get("query") is None:
-            raise QueryError(f"SHOW is not answered; the tables are {', '.join(TABLES)}: DESCRIBE one of them")
+            raise QueryError(
+                f"SHOW is not answered; the tables are {', '.join(TABLES)}: DESCRIBE one of them"
+            )
     elif kind == "TABLE_FUNCTION":
         name = str((node.get("function") or {}).get("function_name")).lower()
         if name not in _TABLE_FUNCTIONS:
-            raise QueryError("functions that read files or settings cannot be asked: the tables are all there is")
+            raise QueryError(
+                "functions that read files or settings cannot be asked: the tables are all there is"
+            )
     elif kind not in _TABLES_KNOWN and "ref_type" not in node and "column_name_alias" in node:
         raise QueryError("this kind of FROM cannot be asked")
     if "function_name" in node and _FUNCTIONS_REFUSED.match(str(node["function_name"]).lower()):

@@ -19,9 +19,7 @@ LS_EXAMPLES = examples("dicomlake cohorts ls", "dicomlake cohorts ls --json")
 DIFF_EXAMPLES = examples(
     "dicomlake cohorts diff thin-ct", "dicomlake cohorts diff thin-ct thin-ct-2025 --json"
 )
-CITE_EXAMPLES = examples(
-    "dicomlake cohorts cite thin-ct > thin-ct.bib", "dicomlake cohorts cite thin-ct --style ris"
-)
+CITE_EXAMPLES = examples("dicomlake cohorts cite thin-ct", "dicomlake cohorts cite thin-ct --style ris")
 EXPORT_EXAMPLES = examples(
     "dicomlake cohorts export thin-ct thin-ct.json", "dicomlake cohorts export thin-ct thin-ct.parquet"
 )

@@ -31,8 +31,7 @@ def command(
     """Make a lake in a folder. A lake that is there already stays as it is."""
     from dicomlake.lake import open
 
-    given = {} if catalog is None else {"catalog": catalog}
-    with open(folder, create=True, **given) as lake:
+    with open(folder, create=True, catalog=catalog) as lake:
         counts = lake.counts()
         if as_json:
             print_json({"lake": str(lake.path), **counts})

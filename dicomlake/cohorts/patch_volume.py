@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dicomlake.series import Series
 
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PatchVolume:
     """A volume (z, y, x) of a series, and the regions on it.
@@ -54,7 +55,9 @@ class PatchVolume:
         from dicomlake.volumes.read import open_volume
 
         opened = open_volume(self.volume, Path(self.store), chunks=None, level=self.level)
-        return scalar_volume(picked(opened.image, self.options))
+        # what each plane comes from is not asked for, and would be read with every patch
+        image = opened.image.drop_vars(["instance_uid", "frame_index"], errors="ignore")
+        return scalar_volume(picked(image, self.options))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is opened: another process opens it itself."""

@@ -6,7 +6,6 @@ order, and a run goes on where it stopped.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +26,6 @@ from dicomlake.progress import progress as progress_bar
 from dicomlake.records import SeriesKey
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from dicomlake.series import Series
 
 Size = tuple[int, int, int]
@@ -221,7 +218,7 @@ class Patches(Sequence[Patch]):
             return values, None
         masks = np.zeros((len(self.labels), *self.size), np.bool_)
         for label, runs in volume.regions:
-            masks[(self.labels.index(label), *inner)] = runs.cut(start, stop)
+            masks[self.labels.index(label)][inner] = runs.cut(start, stop)
         return values, masks
 
     def __repr__(self) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 import numpy.typing as npt
 
+from dicomlake.cohorts.following import Pairs
 from dicomlake.cohorts.plotting import Plots
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dicomlake.cohorts.cells import Coded, Numbers
     from dicomlake.cohorts.describing import Description
     from dicomlake.cohorts.drift import Drift, Period
-    from dicomlake.cohorts.following import Order, Pairs
+    from dicomlake.cohorts.following import Order
     from dicomlake.cohorts.protocols import Protocols
     from dicomlake.cohorts.visits import Nearest, Unit
 
@@ -95,22 +95,20 @@ class Questions(ABC):
         order: the other is "later", "before", or "either". date: the column of dates; on one day the times
             decide.
         """
-        from dicomlake.cohorts import following, visits
+        from dicomlake.cohorts import following
 
-        time = {"StudyDate": "StudyTime", "SeriesDate": "SeriesTime"}.get(date)
-        further = [name for name in (date, time, same) if name and name not in ("patient", "study")]
-        names = dict.fromkeys((*visits.NEEDED, *further))
-        left, right = self.table(*names), other.table(*names)
+        names = following.needed(same, date)
         pairs = following.followed_by(
-            left,
-            right,
+            self.table(*names),
+            other.table(*names),
             within_days=within_days,
             at_least_days=at_least_days,
             same=same,
             order=order,
             date=date,
         )
-        return Followed(pairs, self.at(pairs.a), other.at(pairs.b), _told(pairs, left, right))
+        told = (pairs.table, pairs.undated, pairs.undecided, pairs.told)
+        return Followed(*told, first=self.at(pairs.a), second=other.at(pairs.b))
 
     def protocols(
         self,
@@ -140,9 +138,13 @@ class Questions(ABC):
         """When the usual value of a parameter changed on each scanner, and its software."""
         from dicomlake.cohorts import drift
 
-        names = dict.fromkeys((*drift.SCANNER, drift.SOFTWARE, over, parameter))
         return drift.drift(
-            self.table(*names), parameter, over=over, period=period, at_least=at_least, tolerance=tolerance
+            self.table(*drift.needed(parameter, over)),
+            parameter,
+            over=over,
+            period=period,
+            at_least=at_least,
+            tolerance=tolerance,
         )
 
 
@@ -166,29 +168,9 @@ class _CohortPlots(Plots):
         return super()._numbers(column)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Followed:
-    """Which series follow which. first, second: the series of either cohort that are in a pair.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Followed(Pairs):
+    """Which series of a cohort follow which of another. first, second: those of either that are in a pair."""
 
-    table: one row a pair: `days` between, and the SeriesInstanceUIDs, `first` and `second`.
-    """
-
-    pairs: Pairs
-    first: Any
-    second: Any
-    table: pd.DataFrame = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def _repr_html_(self) -> str:
-        return self.pairs._repr_html_()
-
-
-def _told(pairs: Pairs, left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
-    found = pairs.table
-    uids = {
-        name: table["SeriesInstanceUID"].to_numpy()[found[side].to_numpy(dtype=np.int64)]
-        for name, side, table in (("first", "a", left), ("second", "b", right))
-    }
-    return found[["days"]].assign(**uids)
+    first: Any = None
+    second: Any = None

@@ -68,7 +68,7 @@ def features(
     resample, threshold: for segmentations off the grid of the image, and fractional ones.
     skip_flawed, interpolate: for structure sets, as in `StructureSet.mask`.
     workers: threads.
-    Columns: SeriesInstanceUID, source, number, label, units, voxels (of the mask), intensities (of them, those
+    Columns: SeriesInstanceUID, source, number, label, units, voxels (of the mask), intensities (those of them
     that are no padding), the features by name (units in `features.nomenclature`), then error, message, object
     (SOPInstanceUID), StudyInstanceUID. Padding has no intensity but counts for the shape.
     Raises ValueError for unknown kinds, units and sources.
@@ -102,13 +102,13 @@ class _Job:
 
     def rows(self, series: Series) -> list[Row]:
         """The rows of one series."""
-        start = {"SeriesInstanceUID": series.key.series_uid, "StudyInstanceUID": series.key.study_uid}
+        start: Row = {"SeriesInstanceUID": series.key.series_uid, "StudyInstanceUID": series.key.study_uid}
         found: list[Row] = []
         try:
             image = scalar_volume(chosen_image(series, self.options))
             start["units"] = _units(image)
-            for region in regions_of(series, image, self.of, self.drawing):
-                found.append(start | self._row(region, image))
+            regions = regions_of(series, image, self.of, self.drawing)
+            found.extend(start | self._row(region, image) for region in regions)
         except Exception as error:
             found.append(start | _failure(error))
         return found

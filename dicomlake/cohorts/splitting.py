@@ -216,13 +216,13 @@ def _groups(table: pd.DataFrame, group: Columns) -> _Groups:
     for top, row in zip(tops, things, strict=True):
         name = min(map(repr, row))
         least[top] = min(least.get(top, name), name)
-    numbers = {top: number for top, number in zip(sorted(least, key=least.__getitem__), count())}
+    numbers = dict(zip(sorted(least, key=least.__getitem__), count(), strict=False))
     of_rows = np.array([numbers[top] for top in tops], dtype=np.int64)
     return _Groups(of_rows, sorted(least.values()))
 
 
 def _things(table: pd.DataFrame, columns: Sequence[str]) -> list[list[Hashable]]:
-    """For each row what it names: its patients, its study, its series, its other group. The first is there."""
+    """For each row what it names: its other group, its patients, its study, its series; one at least."""
     things: list[list[Hashable]] = [[] for _ in range(len(table))]
     patients = _patients(table) if "PatientID" in table else [[] for _ in things]
     for name in columns:

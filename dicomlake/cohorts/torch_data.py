@@ -18,8 +18,8 @@ Item = dict[str, Any]
 def item_of(patch: Patch) -> Item:
     """A patch as `torch.utils.data.default_collate` takes it: numpy arrays, numbers and text.
 
-    image: (1, z, y, x), native byte order; mask: uint8 (label, z, y, x), where there is one. offset: int64 (3,).
-    position_mm: float64 (3,), NaN where unknown. series_uid, label: text, "" where nothing was balanced.
+    image: (1, z, y, x), native byte order. mask: uint8, (label, z, y, x), where there is one. offset: int64,
+    (3,). position_mm: float64 (3,), NaN where unknown. series_uid, label: text, "" where nothing was balanced.
     """
     import numpy as np
 
@@ -72,9 +72,9 @@ def as_iterable(
 ) -> Any:
     """A `torch.utils.data.IterableDataset` whose workers share the patches: each is given once an epoch.
 
-    Worker w of n in process `rank` of `world_size` gives every (n x world_size)-th patch, from rank x n + w on,
-    so the patches are the same whatever the number of workers; their order is, too, when all are read one by
-    one in turn. `set_epoch(n)` as in `as_dataset`. Raises DicomlakeError without torch.
+    Worker w of n in process `rank` of `world_size` gives every (n x world_size)-th patch, from the patch
+    rank x n + w on, so the patches are the same whatever the number of workers; their order is, too, when all
+    are read one by one in turn. `set_epoch(n)` as in `as_dataset`. Raises DicomlakeError without torch.
     """
     data = _torch_data()
     if not 0 <= rank < world_size:
@@ -106,7 +106,7 @@ def _iterable_again(patches: Patches, transform: Callable[[Item], Any], made: di
 
 def _torch_data() -> Any:
     try:
-        from torch.utils import data
+        from torch.utils import data  # type: ignore[import-not-found]  # it need not be installed
     except ImportError as error:
         raise DicomlakeError(
             "torch is not installed: run `pip install torch`, or take the patches without it"

@@ -127,7 +127,7 @@ def _mesh(inside: npt.NDArray[np.bool_], steps: Array) -> _Mesh:
     from skimage.measure import marching_cubes
 
     padded = np.pad(inside, 1).astype(np.float32)
-    points, faces, _, _ = marching_cubes(padded, level=0.5)
+    points, faces, _, _ = marching_cubes(padded, level=0.5)  # type: ignore[no-untyped-call]  # untyped there
     vertices = np.asarray(points, dtype=np.float64) @ steps.T
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
     volume = abs(float(np.einsum("ij,ij->", a, np.cross(b, c)))) / 6
@@ -155,14 +155,14 @@ def _sphere_features(inside: npt.NDArray[np.bool_], steps: Array, mesh: _Mesh) -
 
 def _hull(vertices: Array) -> tuple[Array, float, float]:
     """Corners of the convex hull, its volume, and its surface."""
-    from scipy.spatial import ConvexHull
+    from scipy.spatial import ConvexHull  # type: ignore[import-untyped]  # it has no stubs
 
     hull = ConvexHull(vertices)
     return vertices[hull.vertices], float(hull.volume), float(hull.area)
 
 
 def _diameter(corners: Array) -> float:
-    from scipy.spatial.distance import cdist
+    from scipy.spatial.distance import cdist  # type: ignore[import-untyped]  # it has no stubs
 
     blocks = range(0, len(corners), _BLOCK)
     return max(float(cdist(corners[i : i + _BLOCK], corners[i:]).max()) for i in blocks)
@@ -198,9 +198,8 @@ def _densities(mesh: _Mesh, axes: tuple[float, float, float]) -> tuple[float, ..
         (4 / 3 * pi * a * b * c, _ellipsoid_area(a, b, c) if c else 0.0),
         (hull_volume, hull_area),
     )
-    return tuple(
-        _ratio(mine, theirs) for pair in others for mine, theirs in zip((mesh.volume, mesh.area), pair)
-    )
+    own = (mesh.volume, mesh.area)
+    return tuple(_ratio(mine, its) for pair in others for mine, its in zip(own, pair, strict=True))
 
 
 def _ellipsoid_area(a: float, b: float, c: float) -> float:

@@ -124,11 +124,11 @@ def _start(
     many objects, where parsing and bookkeeping count.
     """
     cores = os.cpu_count() or 1
-    path = catalog.database.path
+    place = catalog.database.place
     workers = options.workers or (min(cores, 8) if (total or 0) >= _MANY else 1)
     threads = ThreadPoolExecutor(max(2, min(cores, 4)), thread_name_prefix="ingest")
     stack.enter_context(threads)
-    if workers == 1 or path is None:
+    if workers == 1:
         return (lambda items: threads.submit(take, catalog, storage, items, link=options.link)), 4
     processes = stack.enter_context(
         ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent)
@@ -136,7 +136,7 @@ def _start(
 
     def start(items: list[sources.Item]) -> Future[Taken]:
         if all(isinstance(item, sources.Skipped) or _travels(item.content) for item in items):
-            return processes.submit(_take_elsewhere, path, storage, items, options.link)
+            return processes.submit(_take_elsewhere, place, storage, items, options.link)
         return threads.submit(take, catalog, storage, items, link=options.link)
 
     return start, 2 * workers
@@ -177,13 +177,13 @@ def _travels(content: sources.Content | None) -> bool:
     return not isinstance(content, sources.SpooledContent)
 
 
-def _take_elsewhere(path: Path, storage: Storage, items: list[sources.Item], link: bool) -> Taken:
-    return take(_catalog_of_process(path), storage, items, link=link)
+def _take_elsewhere(place: Path | str, storage: Storage, items: list[sources.Item], link: bool) -> Taken:
+    return take(_catalog_of_process(place), storage, items, link=link)
 
 
 @lru_cache(maxsize=1)
-def _catalog_of_process(path: Path) -> Catalog:
-    return Catalog.open(path)
+def _catalog_of_process(place: Path | str) -> Catalog:
+    return Catalog.open(place)
 
 
 def _batches(items: Iterable[sources.Item]) -> Iterator[list[sources.Item]]:

@@ -32,13 +32,7 @@ def set_aside(root: Path, url: str | None = None) -> None:
             found.rename(root / f"{layout.CATALOG}.damaged-{stamp}{suffix}")
 
 
-def rebuild_catalog(
-    catalog: Catalog,
-    storage: Storage,
-    root: Path | None = None,  # noqa: ARG001 (the database knows)
-    *,
-    show: bool | None = None,
-) -> int:
+def rebuild_catalog(catalog: Catalog, storage: Storage, *, show: bool | None = None) -> int:
     """Make the catalog of a lake again; return how many originals there are.
 
     Nobody may take objects in meanwhile: they would not be listed.

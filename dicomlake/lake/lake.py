@@ -162,7 +162,7 @@ class Lake(Asking):
         originals = 0
         if not volumes_only:
             with self._catalog.database.alone(wait=True):  # what is taken in meanwhile would not be listed
-                originals = rebuild_catalog(self._catalog, self._storage, self.path, show=progress)
+                originals = rebuild_catalog(self._catalog, self._storage, show=progress)
         self._take_in_words()
         with self._catalog.read() as view:
             rows = reader.series_rows(view)

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from dicomlake.catalog.catalog import require_unused
 from dicomlake.errors import CatalogError, NotALake
 from dicomlake.lake.lake import Lake
 from dicomlake.settings import Settings
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from dicomlake.ingest.report import Report
 
 
-def open(path: str | os.PathLike[str] | None = None, *, create: bool = False) -> Lake:
+def open(
+    path: str | os.PathLike[str] | None = None, *, create: bool = False, catalog: str | None = None
+) -> Lake:
     """Open the lake in a folder; with `create`, make it when there is none.
 
     path: DICOMLAKE_LAKE, then the current folder, unless given.
+    catalog: with `create`, the URL of a PostgreSQL database that keeps the catalog, without a password:
+        postgresql+psycopg://user@host/database, and ?schema=name where it keeps several.
     A folder that cannot be written opens read-only. Raises NotALake when there is no lake.
     """
     root = _root(path)
@@ -29,12 +34,17 @@ def open(path: str | os.PathLike[str] | None = None, *, create: bool = False) ->
     if not settings.is_file():
         if not create:
             raise NotALake(f"{root} holds no lake: pass create=True, or run `dicomlake init`")
-        _make(root, settings)
+        _make(root, settings, catalog)
     try:
         text = settings.read_text(encoding="utf-8")
     except OSError as error:
         raise NotALake(f"{settings} cannot be read ({error.strerror}): check its permissions") from error
-    return Lake(root.resolve(), Settings.parse(text))
+    found = Settings.parse(text)
+    if catalog not in (None, found.catalog):
+        raise CatalogError(
+            f"{root} is a lake with another catalog: docs/how-to/postgresql.md tells how to move it"
+        )
+    return Lake(root.resolve(), found)
 
 
 def _root(path: str | os.PathLike[str] | None) -> Path:
@@ -66,20 +76,22 @@ def rebuild(
     except CatalogError:
         if volumes_only:
             raise
-        set_aside(root)
-        lake = Lake(
-            root.resolve(), Settings.parse((root / layout.LAKE_TOML).read_text(encoding="utf-8")), fresh=True
-        )
+        settings = Settings.parse((root / layout.LAKE_TOML).read_text(encoding="utf-8"))
+        set_aside(root, settings.catalog)
+        lake = Lake(root.resolve(), settings, fresh=True)
     with lake:
         return lake.rebuild(volumes_only=volumes_only, progress=progress)
 
 
-def _make(root: Path, settings: Path) -> None:
+def _make(root: Path, settings: Path, catalog: str | None) -> None:
+    new = Settings.new(catalog=catalog)
+    if catalog is not None:
+        require_unused(catalog)
     try:
         root.mkdir(parents=True, exist_ok=True)
         if any(path.name != layout.STAGING for path in root.iterdir()):
             raise NotALake(f"{root} holds other files: choose an empty or a new folder for a lake")
-        LocalStorage(root).replace(layout.LAKE_TOML, Settings.new().text().encode())
+        LocalStorage(root).replace(layout.LAKE_TOML, new.text().encode())
     except OSError as error:
         raise NotALake(
             f"no lake can be made at {settings.parent} ({error.strerror}): choose another folder"

@@ -12,7 +12,7 @@ from dicomlake.catalog import journal, reader, schema
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror import Mirror
 from dicomlake.catalog.schema import SERIES_COLUMNS, VOLUME_COLUMNS
-from dicomlake.errors import CatalogError, StorageFull
+from dicomlake.errors import StorageFull
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 from dicomlake.settings import Settings
 from dicomlake.storage import layout
@@ -35,15 +35,15 @@ class Reading:
 
     def __init__(self, root: Path, settings: Settings, *, fresh: bool = False) -> None:
         held = (root / layout.STUDIES).exists() or (root / layout.QUARANTINE).exists()
-        if not fresh and held and not (root / layout.CATALOG).exists():
-            raise CatalogError(
-                f"the catalog of {root} is missing: `dicomlake rebuild` makes it from the originals"
-            )
         self.path = root
         self.settings = settings
         self.read_only = not os.access(root, os.W_OK)
         self._storage = LocalStorage(root)
-        self._catalog = Catalog.open(root / layout.CATALOG, read_only=self.read_only)
+        self._catalog = Catalog.open(
+            settings.catalog or root / layout.CATALOG,
+            read_only=self.read_only,
+            must_exist=held and not fresh,
+        )
         self._mirror = Mirror(self._catalog, root / layout.MIRROR)
         if not self.read_only:
             self._storage.sweep()

@@ -214,7 +214,7 @@ def test_a_damaged_store_gives_no_patch(tmp_path: Path) -> None:
     "wrong", [{"size": 0}, {"size": (1, 2)}, {"size": 4, "foreground": 2}, {"size": 4, "units": "miles"}]
 )
 def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="voxels|share|units"):
         patches([], **wrong)  # type: ignore[arg-type]
 
 
@@ -222,7 +222,9 @@ def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 6))), st.data())
 def test_runs_hold_a_mask(mask: npt.NDArray[np.bool_], data: st.DataObject) -> None:
     runs = Runs.of(mask)
-    assert [runs.voxel_inside(i) for i in range(runs.inside)] == [tuple(i) for i in np.argwhere(mask).tolist()]
+    assert [runs.voxel_inside(i) for i in range(runs.inside)] == [
+        tuple(i) for i in np.argwhere(mask).tolist()
+    ]
     assert [runs.voxel_outside(i) for i in range(runs.outside)] == [
         tuple(i) for i in np.argwhere(~mask).tolist()
     ]

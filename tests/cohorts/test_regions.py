@@ -1,4 +1,4 @@
-"""Features of the regions of a lake: the chest phantom by its closed forms, a real segmentation by counting."""
+"""Features of the regions of a lake: the chest phantom by its formulas, a real segmentation by counting."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_a_segment_has_the_voxels_and_the_intensities_of_the_phantom(chest: dl.L
 def test_a_contoured_region_has_its_features_too(chest: dl.Lake) -> None:
     series = chest.query(Modality="CT")
     found = features(series, of="rtstruct", kinds=("first_order",), labels=[1, 2], progress=False)
-    assert list(found.number) == [1, 2] and set(found.source) == {"rtstruct"}
+    assert list(found.number) == [1, 2]
+    assert set(found.source) == {"rtstruct"}
     (one,) = series
     (structures,) = one.structures()
     for row in found.to_dict("records"):
@@ -99,7 +100,7 @@ def test_units_that_cannot_be_had_are_a_row_that_says_so(chest: dl.Lake) -> None
     "wrong", [{"of": "xyz"}, {"kinds": ("texture",)}, {"kinds": ("histogram",)}, {"units": "miles"}]
 )
 def test_what_is_not_known_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="of is|kinds|bins|units"):
         features([], **wrong)  # type: ignore[arg-type]
     assert list(features([], kinds=("first_order",), progress=False).error) == []
 

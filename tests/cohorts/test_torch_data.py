@@ -1,4 +1,4 @@
-"""The seam to torch: each patch once, whatever the number of workers; with torch itself where it is installed."""
+"""The seam to torch: each patch once, whatever the number of workers; with torch where it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intensity features against the published values of the IBSI digital phantom, and against closed formulas."""
+"""Intensity features against the published values of the IBSI digital phantom, and closed formulas."""
 
 from __future__ import annotations
 

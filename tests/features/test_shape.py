@@ -1,4 +1,4 @@
-"""Shapes against the published values of the IBSI digital phantom, and against solids with closed formulas."""
+"""Shapes against the published values of the IBSI digital phantom, and solids with closed formulas."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_ellipsoid_has_the_axes_it_was_made_with_on_uneven_voxels() -> None:
 
 
 def test_a_box_has_the_mesh_of_a_box_with_bevelled_edges() -> None:
-    """Surface halfway between centres inside and out: the faces, less half a voxel at each edge and corner."""
+    """The surface is halfway between centres inside and out, so edges and corners are cut by half a voxel."""
     mask = np.zeros((9, 12, 14), bool)
     mask[2:7, 3:9, 2:12] = True
     found = shape_features(mask, (1, 1, 1))
@@ -161,7 +161,8 @@ def test_one_voxel_has_a_volume_and_no_axes() -> None:
     assert found["volume_voxel_counting"] == pytest.approx(8)
     assert found["volume_mesh"] == pytest.approx(8 / 6)  # an octahedron
     assert found["major_axis_length"] == 0
-    assert math.isnan(found["elongation"]) and math.isnan(found["volume_density_aee"])
+    assert math.isnan(found["elongation"])
+    assert math.isnan(found["volume_density_aee"])
 
 
 def test_voxels_without_intensity_count_for_the_shape_only() -> None:

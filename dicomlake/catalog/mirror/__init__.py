@@ -206,7 +206,8 @@ class Mirror:
         """Remove parts that no state names, once no reader can still be at work on them."""
         wanted, now = state.names(), time.time()
         for path in self._files.own.iterdir():
-            kept = path.name.partition("~")[0] in wanted or path.suffix not in _SWEPT
+            part, of_part, _ = path.name.partition("~")
+            kept = part in wanted or not (of_part or path.suffix in _SWEPT)
             if not kept and now - path.stat().st_mtime > _READERS_S:
                 path.unlink(missing_ok=True)
 
@@ -273,7 +274,7 @@ class Mirror:
         return shown
 
 
-_SWEPT = (".parquet", ".jsonl", ".codes")
+_SWEPT = (".parquet", ".jsonl", ".npy")
 __all__ = ["ALWAYS", "Mirror"]
 
 

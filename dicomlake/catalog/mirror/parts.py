@@ -86,7 +86,9 @@ class Files:
         paths = {small: [self.path(p.name) for p in parts if p.small == small] for small in (True, False)}
         sources = [json_rows(table, paths[True])] if paths[True] else []
         sources += [f"read_parquet({literal(paths[False])})"] if paths[False] else []
-        return "(" + " UNION ALL ".join(f"SELECT {', '.join(table.columns)} FROM {one}" for one in sources) + ")"
+        return (
+            "(" + " UNION ALL ".join(f"SELECT {', '.join(table.columns)} FROM {one}" for one in sources) + ")"
+        )
 
 
 def _in_force(table: Table, held: Held, source: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -23,17 +24,21 @@ from dicomlake.errors import CatalogError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+ORDER = "order"
+"""What is kept about the order of all series (`Shown.kept`)."""
 _SPILL = "spill-"
+_T = TypeVar("_T")
 
 
 class Shown:
     """The database. `close` it: what it spilled lies in the mirror's folder."""
 
     def __init__(self, files: Files) -> None:
-        self._files = files
+        self.files = files
         self._spill = files.own / f"{_SPILL}{os.getpid()}-{secrets.token_hex(4)}"
         self._database = _database(files, None if files.own != files.home else self._spill)
         self._held: dict[str, Held] = {}
+        self._kept: dict[str, dict[Hashable, object]] = {}
         self._cursors: WeakSet[DuckDBPyConnection] = WeakSet()
         self._stopped = False
 
@@ -68,6 +73,20 @@ class Shown:
         """Take a table's rows from the files again when it is shown next."""
         self._held.pop(name, None)
 
+    def kept(self, about: str, name: Hashable, make: Callable[[], _T], *, only: bool = False) -> _T:
+        """What was made before under these names, or is made now. only: forget all else about the same."""
+        there = self._kept.setdefault(about, {})
+        if name in there:
+            return cast("_T", there[name])
+        found = make()
+        self._kept[about] = {name: found} if only else self._kept.get(about, {}) | {name: found}
+        return found
+
+    def keep_only(self, abouts: set[str]) -> None:
+        """Forget what is about other things."""
+        for about in self._kept.keys() - abouts:
+            self._kept.pop(about, None)
+
     def show(self, table: Table, held: Held) -> None:
         """Show a table as held. Raises duckdb.Error when a part cannot be read."""
         before = self._held.get(table.name)
@@ -93,7 +112,7 @@ class Shown:
             columns = ", ".join(f'"{name}" {kind}' for name, kind in table.columns.items())
             cursor.execute(f"CREATE OR REPLACE TABLE tail_{table.name} ({columns})")
             old = []
-        paths = [self._files.path(part.name) for part in new if part not in old]
+        paths = [self.files.path(part.name) for part in new if part not in old]
         if paths:
             cursor.execute(f"INSERT INTO tail_{table.name} FROM {json_rows(table, paths)}")
 
@@ -110,7 +129,7 @@ class Shown:
                     cursor.unregister(given)
 
     def _show_view(self, cursor: DuckDBPyConnection, table: Table, held: Held) -> None:
-        files = [self._files.path(part.name) for part in held.parts if not part.small]
+        files = [self.files.path(part.name) for part in held.parts if not part.small]
         columns = ", ".join(f'"{name}"' for name in table.columns)
         rows = f"FROM tail_{table.name}"
         if files:
@@ -132,7 +151,7 @@ class Shown:
 
         try:
             for part in parts:
-                source = self._files.source(table, [part])
+                source = self.files.source(table, [part])
                 query = f"SELECT count(*), count(hash(COLUMNS(*))) FROM {source}"
                 if self.cursor().execute(query).fetchall()[0][0] != part.rows:
                     return False
@@ -147,7 +166,7 @@ def _frame(held: Held) -> tuple[object, ...]:
     return files, bool(held.closed), bool(held.closed_series)
 
 
-def _database(files: Files, spill: object) -> DuckDBPyConnection:
+def _database(files: Files, spill: Path | None) -> DuckDBPyConnection:
     """Settings that no statement can change: a bound on memory, no files but the mirror's, no extensions.
 
     spill: the folder for what does not fit into memory; None where nothing may be written.
@@ -156,10 +175,10 @@ def _database(files: Files, spill: object) -> DuckDBPyConnection:
 
     connection = duckdb.connect(":memory:")
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    folders: Sequence[object] = {str(files.home): files.home, str(files.own): files.own}.values()  # type: ignore[assignment]
+    folders = sorted({files.home, files.own})
     for name, value in {
         "memory_limit": f"'{half // 2**20}MiB'",
-        "temp_directory": "''" if spill is None else literal(spill),  # type: ignore[arg-type]
+        "temp_directory": "''" if spill is None else literal(spill),
         "max_temp_directory_size": "'64GB'",
         "parquet_metadata_cache": "true",
         "autoinstall_known_extensions": "false",
@@ -167,7 +186,7 @@ def _database(files: Files, spill: object) -> DuckDBPyConnection:
         "allow_community_extensions": "false",
         "python_enable_replacements": "false",
         "python_scan_all_frames": "false",
-        "allowed_directories": literal(list(folders)),  # type: ignore[arg-type]
+        "allowed_directories": literal(folders),
         "enable_external_access": "false",
         "lock_configuration": "true",
     }.items():

@@ -91,7 +91,9 @@ def _in_parts(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def _series_rows(view: Connection, stretch: Stretch) -> Iterator[list[Row]]:
     for ids in _in_parts(_series_ids(view, stretch), 10 * _SERIES_A_PART):
         rows = reader.series_rows(view, ids)
-        yield [{"series_id": row["id"], **{name: row[name] for name in schema.SERIES_COLUMNS}} for row in rows]
+        yield [
+            {"series_id": row["id"], **{name: row[name] for name in schema.SERIES_COLUMNS}} for row in rows
+        ]
 
 
 def _attribute_rows(view: Connection, stretch: Stretch) -> Iterator[list[Row]]:
@@ -159,7 +161,9 @@ def _of_series(table: CatalogTable, names: Sequence[str]) -> Table:
         yield from _batches(view, _in_force(joined, table, stretch).order_by(table.c.id))
         if not stretch[0]:
             return
-        uids = [uid for (uid,) in view.execute(_in_force(select(series.c.SeriesInstanceUID), series, stretch))]
+        uids = [
+            uid for (uid,) in view.execute(_in_force(select(series.c.SeriesInstanceUID), series, stretch))
+        ]
         older = joined.where(table.c.v_to.is_(None), table.c.v_from <= stretch[0])
         older = older.where(series.c.v_from > stretch[0], series.c.v_from <= stretch[1])
         for start in range(0, len(uids), _AT_ONCE):

@@ -1,0 +1,64 @@
+"""Series in reading order: PatientID, StudyDate, StudyInstanceUID, SeriesNumber, SeriesInstanceUID."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from dicomlake.catalog.mirror.shown import ORDER
+
+if TYPE_CHECKING:
+    from dicomlake.catalog.session import Session
+
+Ids = npt.NDArray[np.int64]
+_FEW = 20_000  # series that are sorted by themselves; for more the order of all is worth making, and keeping
+_ORDER = "PatientID, coalesce(StudyDate, ''), StudyInstanceUID, coalesce(SeriesNumber, 0), SeriesInstanceUID"
+
+
+def order(session: Session, ids: Ids | Sequence[int]) -> Ids:
+    """The same ids in reading order; those of no current series are left out."""
+    wanted = np.asarray(ids, dtype=np.int64)
+    if len(wanted) <= _FEW:
+        return _sorted(session, wanted)
+    every = _all(session)
+    if not len(every):
+        return every
+    low, high = int(every.min()), int(every.max())
+    there = np.zeros(high - low + 1, dtype=bool)
+    there[wanted[(wanted >= low) & (wanted <= high)] - low] = True
+    return every[there[every - low]]
+
+
+def top(session: Session, ids: Ids | Sequence[int], n: int) -> Ids:
+    """The first n of some series in reading order."""
+    wanted = np.asarray(ids, dtype=np.int64)
+    return order(session, wanted)[:n] if len(wanted) > _FEW else _sorted(session, wanted, n)
+
+
+def _all(session: Session) -> Ids:
+    """All series in reading order, kept until there are others."""
+    held = session.shown.held("series")
+    return session.shown.kept(
+        ORDER, held, lambda: _fetched(session, f"FROM series ORDER BY {_ORDER}"), only=True
+    )
+
+
+def _sorted(session: Session, ids: Ids, limit: int | None = None) -> Ids:
+    given = f"given_{secrets.token_hex(8)}"
+    cursor = session.cursor("series")
+    cursor.register(given, {"id": np.unique(ids)})
+    try:
+        only = f"FROM series WHERE series_id IN (SELECT id FROM {given}) ORDER BY {_ORDER}"
+        cursor.execute(f"SELECT series_id {only}" + ("" if limit is None else f" LIMIT {int(limit)}"))
+        return np.ma.getdata(cursor.fetchnumpy()["series_id"]).astype(np.int64)
+    finally:
+        cursor.unregister(given)
+
+
+def _fetched(session: Session, rest: str) -> Ids:
+    found = session.execute(f"SELECT series_id {rest}").fetchnumpy()["series_id"]
+    return np.asarray(np.ma.getdata(found), dtype=np.int64)
