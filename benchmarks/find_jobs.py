@@ -30,7 +30,7 @@ _A_SERIES = 5  # instances
 _TIMES = 9
 _DESCRIPTIONS = ("Axial chest", "Coronal head", "Sagittal spine", "Axial abdomen", "Localizer", "chest thin")
 _KERNELS = ("B30f", "B50f", "B70s", "STANDARD", "LUNG")
-_FORMAT = 1  # of the archive
+_FORMAT = 2  # of the archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def _facts(number: int) -> Facts:
         "PatientID": f"P{study // 2:05d}",
         "StudyInstanceUID": f"2.25.70{study:06d}",
         "SeriesInstanceUID": f"2.25.71{number:06d}",
-        "StudyDate": f"{2000 + study % 24}{1 + study % 12:02d}{1 + study % 28:02d}",
+        "StudyDate": f"{2000 + study * 5 % 24}{1 + study % 12:02d}{1 + study % 28:02d}",
         "Modality": ("CT", "MR", "PT", "CT")[number % 4],
         "SeriesDescription": _DESCRIPTIONS[number % len(_DESCRIPTIONS)],
         "ConvolutionKernel": _KERNELS[number // 3 % len(_KERNELS)],

@@ -22,12 +22,15 @@ from tests.objects import ROOT, dicom, series
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake, closed, with something in every table: two series, a conflict, a refused file, volumes."""
+    """A lake, closed, with something in every table: series, a conflict, a refused file, labels, a cohort."""
     folder = tmp_path_factory.mktemp("whole") / "lake"
     with dicomlake.open(folder, create=True) as lake:
         lake.ingest(series(4), dicom(1, KVP=80), b"DICM but nothing behind", dicom(9, SOPInstanceUID=None))
         lake.ingest(dicom(1, series=f"{ROOT}.2.1", PatientID="other", AccessionNumber="A12345678"))
         lake.ingest(dicom(5))  # closes rows, and makes a second version of a volume
+        lake.query().set_label("quality", "good", note="seen", who="a reader")
+        lake.import_clinical("trial", [{"PatientID": "phantom", "arm": "A", "age": 62}])
+        lake.query().freeze("all")
         assert lake.verify().ok
         assert all(lake.verify().checked[kind] > 0 for kind in ("rows", "originals", "refused", "volumes"))
     return folder
@@ -144,6 +147,20 @@ def test_a_refused_file_or_its_note(lake: Path, suffix: str, damage: str) -> Non
     else:
         flip(path, path.read_bytes().index(b'"sha256"') + 12)
     assert_found(lake, "quarantine_damaged", path.with_suffix(".bin").relative_to(lake).as_posix())
+
+
+def test_a_byte_of_any_annotation(whole: Path, lake: Path) -> None:
+    """Labels, clinical rows and cohorts are in no original: their files are all that a rebuild has."""
+    files = sorted((lake / "annotations").iterdir())
+    assert [path.name.split("-")[1] for path in files] == ["label", "clinical", "cohort"]
+    for path in files:
+        before = path.read_bytes()
+        flip(path, len(before) // 2)
+        assert_found(lake, "annotation_damaged", f"annotations/{path.name}")
+        path.write_bytes(before)
+    assert verified(lake).ok
+    files[1].unlink()
+    assert_found(lake, "annotation_missing", "annotations/00000002")
 
 
 def test_a_refused_file_that_nobody_put_there(lake: Path) -> None:

@@ -161,7 +161,7 @@ def _moved(view: Connection) -> Iterator[tuple[str, list[tuple[RowMapping, dict[
             [
                 (cell, owners[number])
                 for (number, _name), cell in cells.items()
-                if any(cell[name] != owners[number][name] for name in _KEYS)
+                if number in owners and any(cell[name] != owners[number][name] for name in _KEYS)
             ],
         )
 

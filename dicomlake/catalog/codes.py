@@ -1,7 +1,8 @@
 """Columns of `series` as numbers: each value once, and for each series which one it has.
 
-A part of the mirror never changes, so the codes of its columns are made once, kept in files beside it, and mapped
-into the memory of all processes. Series of small parts, which are few, are coded anew after each refresh.
+A part of the mirror never changes, so the codes of its columns are made once, kept in files beside it, and
+mapped into the memory of all processes. Series of small parts, which are few, are coded anew after each
+refresh.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Block:
 class Joined:
     """A column over all blocks. values: all there are; place 0 is None, for no value.
 
-    places: for each block, the place of each of its codes. counts: series of each value, closed ones included.
+    places: for each block, the place of each of its codes. counts: series of each value, also closed ones.
     """
 
     values: list[Value | None]

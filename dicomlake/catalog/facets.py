@@ -1,7 +1,7 @@
 """Counts for facet panels: how many series have each value, under what is chosen in the other facets.
 
-Each facet ignores the choice made in itself, so that its other values can still be chosen. Counting is done on
-codes (`catalog.codes`): text by its values, numbers in bins of a histogram, dates by year or month.
+Each facet ignores the choice made in itself, so that its other values can still be chosen. Counting is done
+on codes (`catalog.codes`): text by its values, numbers in bins of a histogram, dates by year or month.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Facet:
     """The counts of one facet.
 
     values: text, the most frequent first; (low, high) of a bin, both in it, ascending; "2024" or "202403",
-    ascending. counts: series of each. missing: series without a value. others: series of values beyond the most
-    frequent. distinct: how many values there are with a count. edges: of the bins, for drawing.
+    ascending. counts: series of each. missing: series without a value. others: series of values beyond the
+    most frequent. distinct: how many values there are with a count. edges: of the bins, for drawing.
     """
 
     name: str
@@ -61,8 +61,8 @@ def facets(
     """The counts of some facets, each under what is selected in the others.
 
     names: columns of `series`; dates count by year, as `StudyDate.month` by month.
-    selected: facet -> a value, a list of values, or a pair (low, high), closed, None for an open end; None means
-    without a value; a date may be a beginning, "2024". among: count these series only, by id.
+    selected: facet -> a value, a list of values, or a pair (low, high), closed, None for an open end; None
+    means without a value; a date may be a beginning, "2024". among: count these series only, by id.
     Raises QueryError for a name that is no column of `series`.
     """
     found = _counted(session, names, selected or {}, among)
@@ -92,7 +92,7 @@ def _counted(
     joined = {column: coded.joined(column) for column in {*columns.values(), *chosen}}
     meets = {column: _meets(column, joined[column], wanted) for column, wanted in chosen.items()}
     total = {column: np.zeros(len(joined[column].values), dtype=np.int64) for column in columns.values()}
-    wanted_ids = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
+    wanted_ids = None if among is None else np.asarray(among, dtype=np.int64)
     for i, block in enumerate(coded.blocks):
         rows = _rows(block, coded.closed, wanted_ids)
         passed = {c: lut[joined[c].places[i]] for c, lut in meets.items()}
@@ -141,9 +141,9 @@ def _held(ids: Numbers, among: Numbers) -> Mask:
     if not len(ids):
         return np.zeros(0, dtype=bool)
     low, high = int(ids[0]), int(ids[-1])
-    near = among[np.searchsorted(among, low) : np.searchsorted(among, high, side="right")]
+    near = among[(among >= low) & (among <= high)]
     if high - low > 16 * len(ids) + 1024:  # ids far apart: a map of all between would be large
-        return np.isin(ids, near, assume_unique=True)
+        return np.isin(ids, near)
     there = np.zeros(high - low + 1, dtype=bool)
     there[near - low] = True
     return there if len(there) == len(ids) else there[ids - low]

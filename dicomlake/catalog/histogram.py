@@ -19,9 +19,9 @@ Bins = tuple[tuple[float, float], ...]
 def binned(values: Floats, every: Counts, counts: Counts) -> tuple[Bins, Counts, tuple[float, ...]]:
     """Bins as (smallest, largest value in it), their counts, and their edges, ascending.
 
-    values: the distinct ones. every: how often each occurs at all, from which the edges come, so that they stay
-    while a selection changes. counts: how often each occurs under the selection. A bin without values is left
-    out; its neighbours' edges meet only where there is none between.
+    values: the distinct ones. every: how often each occurs at all, from which the edges come, so that they
+    stay while a selection changes. counts: how often each occurs under the selection. A bin that no value
+    lies in is left out, so there may be fewer bins than edges tell.
     """
     order = np.argsort(values)
     values, every, counts = values[order], every[order], counts[order]
@@ -33,7 +33,7 @@ def binned(values: Floats, every: Counts, counts: Counts) -> tuple[Bins, Counts,
         return tuple((v, v) for v in values.tolist()), counts, tuple(values.tolist())
     edges = _edges(values, every)
     place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    used, first = np.unique(place, return_index=True)
+    _, first = np.unique(place, return_index=True)
     last = np.append(first[1:], len(values)) - 1
     bins = tuple(zip(values[first].tolist(), values[last].tolist(), strict=True))
     totals = np.add.reduceat(counts, first)
@@ -43,8 +43,8 @@ def binned(values: Floats, every: Counts, counts: Counts) -> tuple[Bins, Counts,
 def _edges(values: Floats, every: Counts) -> Floats:
     """Round numbers, about as many as there shall be bins, over all but the rarest values at the ends."""
     share = np.cumsum(every) / every.sum()
-    low = float(values[np.searchsorted(share, _TAIL)])
-    high = float(values[min(np.searchsorted(share, 1 - _TAIL), len(values) - 1)])
+    low = float(values[int(np.searchsorted(share, _TAIL))])
+    high = float(values[min(int(np.searchsorted(share, 1 - _TAIL)), len(values) - 1)])
     if high <= low:
         low, high = float(values[0]), float(values[-1])
     step = _round_step((high - low) / _BINS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from dicomlake.catalog.mirror import Mirror
     from dicomlake.catalog.mirror.shown import Shown
     from dicomlake.catalog.mirror.state import State
+
+
+_DAMAGE = re.compile("parquet|magic bytes|zstd|thrift|tprotocol|corrupt", re.IGNORECASE)
 
 
 class Session:
@@ -67,11 +71,18 @@ class Session:
 
         try:
             return Rows(self.cursor(sql).execute(sql, list(parameters)))
-        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException):
-            if not self._mirror.mend():
+        except duckdb.Error as error:
+            if not self.mended(error):
                 raise
         self._bring(set())
         return Rows(self.cursor(sql).execute(sql, list(parameters)))
+
+    def mended(self, error: Exception) -> bool:
+        """Whether an error came of a damaged part: it is dropped, and made again when it is asked for."""
+        import duckdb
+
+        files = isinstance(error, duckdb.IOException | duckdb.SerializationException)
+        return (files or _DAMAGE.search(str(error)) is not None) and self._mirror.mend()
 
     def __repr__(self) -> str:
         return f"<Session of {', '.join(TABLES)} at change {self.change}>"

@@ -1,8 +1,8 @@
 """SQL for users: one SELECT at a time, on the documented tables, without a way out of them.
 
-Two walls stand one behind the other. The statement is read as a tree before it runs, and may name the documented
-tables, what it defines itself, and functions that compute. And the database beneath has no files but the
-mirror's, no extensions, and settings that are locked.
+Two walls stand one behind the other. The statement is read as a tree before it runs, and may name the
+documented tables, what it defines itself, and functions that compute. And the database beneath has no files
+but the mirror's, no extensions, and settings that are locked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dicomlake.catalog.mirror.tables import OLDER, TABLES
 from dicomlake.errors import QueryError
@@ -38,8 +38,6 @@ _FUNCTIONS_REFUSED = re.compile(
     r"(_|s?$)|stats$|functions$|collations$|extension_|get_block_size$|vector_type$|map_to_pg_oid$)"
 )
 
-_T = TypeVar("_T")
-
 
 class Answer:
     """The answer to a SELECT, computed when it is asked for: `df()`, `polars()`, `arrow()`, `rows()`.
@@ -47,9 +45,10 @@ class Answer:
     Each raises QueryError, without a value of the data, when the statement fails on the data.
     """
 
-    def __init__(self, connection: DuckDBPyConnection, relation: DuckDBPyRelation) -> None:
+    def __init__(self, session: Session, connection: DuckDBPyConnection, relation: DuckDBPyRelation) -> None:
+        self._session = session
         self._connection = connection
-        self._relation = relation
+        self._relation: Any = relation
 
     @property
     def columns(self) -> list[str]:
@@ -59,11 +58,13 @@ class Answer:
     @property
     def relation(self) -> DuckDBPyRelation:
         """The relation of DuckDB, for further work on it; its errors are DuckDB's own."""
-        return self._relation
+        relation: DuckDBPyRelation = self._relation
+        return relation
 
     def df(self) -> pd.DataFrame:
         """A pandas DataFrame."""
-        return self._fetched(self._relation.df)
+        found: pd.DataFrame = self._fetched(self._relation.df)
+        return found
 
     def polars(self) -> Any:
         """A polars DataFrame. Raises QueryError where polars is not installed."""
@@ -80,28 +81,32 @@ class Answer:
 
     def rows(self) -> list[tuple[Any, ...]]:
         """All rows as tuples."""
-        return self._fetched(self._relation.fetchall)
+        found: list[tuple[Any, ...]] = self._fetched(self._relation.fetchall)
+        return found
 
     fetchall = rows
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """The next row; None after the last."""
-        return self._fetched(self._relation.fetchone)
+        found: tuple[Any, ...] | None = self._fetched(self._relation.fetchone)
+        return found
 
     def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
         """The next rows; none after the last."""
-        return self._fetched(lambda: self._relation.fetchmany(size))
+        found: list[tuple[Any, ...]] = self._fetched(lambda: self._relation.fetchmany(size))
+        return found
 
     def fetchnumpy(self) -> dict[str, Any]:
         """Column -> array."""
-        return self._fetched(self._relation.fetchnumpy)
+        found: dict[str, Any] = self._fetched(self._relation.fetchnumpy)
+        return found
 
     def interrupt(self) -> None:
         """End the query; who waits for it gets QueryError. May be called from another thread."""
         self._connection.interrupt()
 
-    def _fetched(self, fetch: Callable[[], _T]) -> _T:
-        with _wrapped():
+    def _fetched(self, fetch: Callable[[], Any]) -> Any:
+        with _wrapped(self._session):
             return fetch()
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -123,14 +128,14 @@ class Answer:
 def select(session: Session, query: str) -> Answer:
     """The answer to one SELECT on the documented tables.
 
-    Raises QueryError for anything else, and for what DuckDB cannot run. Its text says what is wrong and where,
-    and quotes neither the statement nor the data.
+    Raises QueryError for anything else, and for what DuckDB cannot run. Its text says what is wrong and
+    where, and quotes neither the statement nor the data.
     """
-    with _wrapped():
+    with _wrapped(session):
         require_harmless(session.cursor(), query)
         connection = session.cursor(query)
         connection.begin()  # what is fetched later is as of now
-        return Answer(connection, connection.sql(query))
+        return Answer(session, connection, connection.sql(query))
 
 
 def require_harmless(connection: DuckDBPyConnection, query: str) -> None:
@@ -197,13 +202,15 @@ _TABLES_KNOWN = frozenset({"SUBQUERY", "EXPRESSION_LIST", "EMPTY", "JOIN", "PIVO
 
 
 @contextmanager
-def _wrapped() -> Iterator[None]:
+def _wrapped(session: Session) -> Iterator[None]:
     """DuckDB's errors as QueryError; their texts hold values of the data and of the statement."""
     import duckdb
 
     try:
         yield
     except duckdb.Error as error:
+        if session.mended(error):
+            raise QueryError("a part of the mirror was damaged and is made again: ask once more") from None
         raise QueryError(_told(error)) from None
 
 

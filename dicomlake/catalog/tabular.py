@@ -31,6 +31,12 @@ def ordered(session: Session, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int6
     return np.ma.getdata(session.execute(query, [ids.tolist()]).fetchnumpy()["series_id"]).astype(np.int64)
 
 
+def absent(session: Session, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of these ids whose rows are not in force."""
+    query = "SELECT unnest(?::BIGINT[]) AS i EXCEPT SELECT series_id FROM series"
+    return np.ma.getdata(session.execute(query, [ids.tolist()]).fetchnumpy()["i"]).astype(np.int64)
+
+
 def series_table(session: Session, ids: npt.NDArray[np.int64], names: Sequence[str]) -> pd.DataFrame:
     """Columns of the table of series for these, in this order; whole numbers stay whole where some are not.
 

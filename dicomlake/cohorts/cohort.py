@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from dicomlake.cohorts.questions import Questions
 from dicomlake.cohorts.source import Source
@@ -16,7 +16,6 @@ from dicomlake.records import SeriesKey
 from dicomlake.series import Row, Series, text_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pandas as pd
     import xarray as xr
 
@@ -26,8 +25,11 @@ if TYPE_CHECKING:
     from dicomlake.catalog.targets import Level as LabelLevel
     from dicomlake.cohorts.collection import Collection
     from dicomlake.cohorts.frozen import FrozenCohort
+    from dicomlake.cohorts.patches import Patches
     from dicomlake.cohorts.result import Result
+    from dicomlake.cohorts.splitting import Columns, Split
 
+Ids = npt.NDArray[np.int64]
 Level = Literal["patient", "study", "series", "volume", "instance"]
 _SHOWN = ("StudyDate", "Modality", "SeriesDescription", "BodyPartExamined", "instances")
 _FEW = 12  # rows that a repr shows
@@ -39,20 +41,21 @@ class Cohort(Questions):
 
     Behaves as a sequence of Series: `len(cohort)`, `cohort[0]`, iteration, slices. Cohorts of one lake
     combine: `a & b`, `a | b`, `a - b`, `~a`, and `a.where(...)` takes those of a that meet more.
-    A cohort stays what it was when it was asked; ask again to see what came since.
+    A cohort stays the series that it was when it was asked; ask again to see which came since.
     """
 
     def __init__(self, source: Source, ids: npt.ArrayLike, expression: Expression | None = None) -> None:
         self._source = source
         self._ids = np.unique(np.asarray(ids, dtype=np.int64))
-        self._of_catalog = source.identity
+        self._in_order: Ids | None = None
+        self._catalog, self._change = source.stamp
         self.expression = expression
 
     @classmethod
     def chosen(cls, source: Source, ids: npt.ArrayLike) -> Cohort:
         """Series that were chosen one by one; they keep their order."""
         found = cls(source, ids)
-        found.__dict__["ordered"] = np.asarray(ids, dtype=np.int64)
+        found._in_order = np.asarray(ids, dtype=np.int64)
         return found
 
     # ---- a sequence -----------------------------------------------------------------------------------
@@ -64,16 +67,29 @@ class Cohort(Questions):
         return len(self._ids) > 0
 
     @property
-    def ids(self) -> npt.NDArray[np.int64]:
+    def ids(self) -> Ids:
         """The ids of the catalog's rows of the series, ascending; they mean nothing after a rebuild."""
-        if self._source.identity != self._of_catalog:
-            raise CatalogError("the catalog was rebuilt since this cohort was made: make it again")
+        self._catch_up()
         return self._ids
 
-    @cached_property
-    def ordered(self) -> npt.NDArray[np.int64]:
+    @property
+    def ordered(self) -> Ids:
         """The same ids in the order of the cohort."""
-        return self._source.ordered(self.ids)
+        self._catch_up()
+        if self._in_order is None:
+            self._in_order = self._source.ordered(self._ids)
+        return self._in_order
+
+    def _catch_up(self) -> None:
+        """Name the rows that these series have now, where late instances gave them new ones."""
+        catalog, change = self._source.stamp
+        if catalog != self._catalog:
+            raise CatalogError("the catalog was rebuilt since this cohort was made: make it again")
+        if change != self._change:
+            if self._in_order is not None:
+                self._in_order = self._source.current(self._in_order)
+            self._ids = np.unique(self._source.current(self._ids))
+            self._change = change
 
     @overload
     def __getitem__(self, index: int) -> Series: ...
@@ -82,18 +98,15 @@ class Cohort(Questions):
     def __getitem__(self, index: slice) -> Cohort: ...
 
     def __getitem__(self, index: int | slice) -> Series | Cohort:
-        _ = self.ids
         if isinstance(index, slice):
             return Cohort.chosen(self._source, self.ordered[index])
         return Series(self._source, int(self.ordered[index]))
 
     def at(self, positions: npt.ArrayLike) -> Cohort:
         """The series at these positions of the cohort, in this order."""
-        _ = self.ids
         return Cohort.chosen(self._source, self.ordered[np.asarray(positions, dtype=np.int64)])
 
     def __iter__(self) -> Iterator[Series]:
-        _ = self.ids
         ordered = self.ordered.tolist()
         for start in range(0, len(ordered), _AT_ONCE):
             for row in self._source.series_rows(ordered[start : start + _AT_ONCE]):
@@ -102,7 +115,6 @@ class Cohort(Questions):
     @property
     def keys(self) -> list[SeriesKey]:
         """StudyInstanceUID and SeriesInstanceUID of each series."""
-        _ = self.ids
         return self._source.keys_of(self.ordered)
 
     def __contains__(self, series: object) -> bool:
@@ -168,7 +180,6 @@ class Cohort(Questions):
         """
         from dicomlake.cohorts.tables import table
 
-        _ = self.ids
         return table(self._source, self.ordered, columns, level)
 
     def instances(self, *conditions: str, columns: Sequence[str] = (), **wanted: Any) -> pd.DataFrame:
@@ -254,6 +265,57 @@ class Cohort(Questions):
 
         source = self._source
         return map_cohort(func, self, storage=source.storage, change=source.change, **how)
+
+    def features(self, **how: Any) -> pd.DataFrame:
+        """IBSI features of segmented regions, one row a series and region; what fails is a row with `error`.
+
+        how: that of `regions.features`: of ("seg", "rtstruct", "both", masks), kinds, labels, units, width …
+        """
+        from dicomlake.cohorts.regions import features
+
+        return features(self, **how)
+
+    def first_order(self, **how: Any) -> pd.DataFrame:
+        """IBSI intensity statistics of regions: mean_intensity, intensity_percentile_90 …; as `features`."""
+        return self.features(kinds=("first_order",), **how)
+
+    def shape(self, **how: Any) -> pd.DataFrame:
+        """IBSI morphology of regions: volume_mesh, sphericity, maximum_3d_diameter …; as `features`."""
+        return self.features(kinds=("shape",), **how)
+
+    # ---- training -------------------------------------------------------------------------------------
+
+    def split(
+        self,
+        *,
+        train: float = 0.7,
+        val: float = 0.15,
+        test: float = 0.15,
+        stratify: Columns = None,
+        group: Columns = "PatientID",
+        seed: int = 0,
+        stable: bool = False,
+    ) -> Split:
+        """Parts that no patient crosses; `.proof()` counts it anew.
+
+        `cohort.at(split["train"])` are the series of a part. stratify: columns that each part has in equal
+        shares. stable: nobody changes its part when patients are added. Raises QueryError when a series
+        does not say whose it is.
+        """
+        from dicomlake.cohorts.splitting import needed, split
+
+        shares = {"train": train, "val": val, "test": test}
+        table = self.table(*needed(stratify, group))
+        return split(table, **shares, stratify=stratify, group=group, seed=seed, stable=stable)
+
+    def patches(self, size: int | Sequence[int], **how: Any) -> Patches:
+        """Training patches of `size` voxels (z, y, x), read straight from the shards; the same for a seed.
+
+        how: that of `patches.patches`: per_volume, stride, balance_by, foreground, seed, units, pad, level …
+        """
+        from dicomlake.cohorts.patches import patches
+
+        return patches(self, size, **how)
 
     # ---- shown ----------------------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ class Patches(Sequence[Patch]):
         return self._around(volume, (z, y, x))
 
     def _around(self, volume: PatchVolume, voxel: Index) -> Index:
-        """The beginning of the patch with a voxel in its middle, moved into the volume if it is not padded."""
+        """Where the patch with a voxel in its middle begins, moved into the volume if it is not padded."""
         starts = [at - size // 2 for at, size in zip(voxel, self.size, strict=True)]
         if self.pad is None:
             starts = [

@@ -176,7 +176,7 @@ class Plots:
         axes.set_xticks(range(len(across[1])), across[1], rotation=35, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(up[1])), up[1])
         axes.set(xlabel=x, ylabel=y)
-        figures.title(axes, "Series by " + x + " and " + y)
+        figures.title(axes, "Series")
         return figure
 
     # ---- columns ---------------------------------------------------------------------------------------

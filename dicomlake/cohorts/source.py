@@ -28,8 +28,11 @@ class Source(SeriesSource, Protocol):
     """A lake, as its cohorts use it. Ids are those of the catalog's rows of series, ascending."""
 
     @property
-    def identity(self) -> str:
-        """What tells this catalog from one that was rebuilt: ids of one mean nothing in the other."""
+    def stamp(self) -> tuple[str, int]:
+        """The identity of the catalog, which a rebuild changes and with it all ids; and the newest change."""
+
+    def current(self, ids: Ids) -> Ids:
+        """The ids that the same series have now, in this order; without those that are gone."""
 
     @property
     def change(self) -> int:

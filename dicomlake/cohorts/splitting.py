@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Codes = npt.NDArray[np.int64]
 Columns = str | Sequence[str] | None
+_Thing = tuple[str, ...]  # a column and its value; a PatientID with its issuer
 _PATIENT = ("PatientID", "IssuerOfPatientID", "OtherPatientIDs")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID")
 _FEW = 10  # different numbers of a column that are strata as they are; more are cut at the quartiles
@@ -140,6 +141,12 @@ def split(
     return Split(names, shares, parts[groups.of_rows], groups.of_rows, stratum, strata, stable, table)
 
 
+def needed(stratify: Columns = None, group: Columns = "PatientID") -> list[str]:
+    """The columns that `split` wants of a table of series."""
+    more = [name for one in (stratify, group) for name in ((one,) if isinstance(one, str) else one or ())]
+    return list(dict.fromkeys((*_PATIENT, *_UIDS, *more)))
+
+
 def folds(
     table: pd.DataFrame,
     k: int = 5,
@@ -214,16 +221,16 @@ def _groups(table: pd.DataFrame, group: Columns) -> _Groups:
     tops = [links.top(row[0]) for row in things]
     least: dict[Hashable, str] = {}
     for top, row in zip(tops, things, strict=True):
-        name = min(map(repr, row))
+        name = min(repr(thing) for thing in row if thing[0] in columns)
         least[top] = min(least.get(top, name), name)
     numbers = dict(zip(sorted(least, key=least.__getitem__), count(), strict=False))
     of_rows = np.array([numbers[top] for top in tops], dtype=np.int64)
     return _Groups(of_rows, sorted(least.values()))
 
 
-def _things(table: pd.DataFrame, columns: Sequence[str]) -> list[list[Hashable]]:
+def _things(table: pd.DataFrame, columns: Sequence[str]) -> list[list[_Thing]]:
     """For each row what it names: its other group, its patients, its study, its series; one at least."""
-    things: list[list[Hashable]] = [[] for _ in range(len(table))]
+    things: list[list[_Thing]] = [[] for _ in range(len(table))]
     patients = _patients(table) if "PatientID" in table else [[] for _ in things]
     for name in columns:
         said: Sequence[Any] = patients if name == "PatientID" else _values(table, name)
@@ -245,7 +252,7 @@ def _things(table: pd.DataFrame, columns: Sequence[str]) -> list[list[Hashable]]
     return things
 
 
-def _patients(table: pd.DataFrame) -> list[list[Hashable]]:
+def _patients(table: pd.DataFrame) -> list[list[_Thing]]:
     """For each row its PatientIDs with their issuers; an ID without issuer is that of every issuer."""
     ids = _values(table, "PatientID")
     issuers = _values(table, "IssuerOfPatientID") if "IssuerOfPatientID" in table else [""] * len(ids)
@@ -254,9 +261,9 @@ def _patients(table: pd.DataFrame) -> list[list[Hashable]]:
         others = [_several(value) for value in table["OtherPatientIDs"]]
     open_ids = {one for one, issuer in zip(ids, issuers, strict=True) if one and not issuer}
     open_ids |= {one for row in others for one in row}
-    found: list[list[Hashable]] = []
+    found: list[list[_Thing]] = []
     for one, issuer, more in zip(ids, issuers, others, strict=True):
-        said: list[Hashable] = []
+        said: list[_Thing] = []
         if one:
             said.append(("PatientID", one, issuer))
         if one in open_ids and issuer:

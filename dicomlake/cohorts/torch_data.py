@@ -19,7 +19,7 @@ def item_of(patch: Patch) -> Item:
     """A patch as `torch.utils.data.default_collate` takes it: numpy arrays, numbers and text.
 
     image: (1, z, y, x), native byte order. mask: uint8, (label, z, y, x), where there is one. offset: int64,
-    (3,). position_mm: float64 (3,), NaN where unknown. series_uid, label: text, "" where nothing was balanced.
+    (3,). position_mm: float64, (3,), NaN where unknown. series_uid, label: text, "" where there is none.
     """
     import numpy as np
 

@@ -13,7 +13,7 @@ from dicomlake.datasets._truth import uid
 NAME = "trial"
 PATIENTS = 24
 FIRST_DAY = datetime.date(2023, 3, 6)
-UPGRADE = datetime.date(2024, 1, 15)
+UPGRADE = datetime.date(2023, 10, 16)
 """From this day on the second scanner reconstructs with another kernel, at another kVp."""
 
 

@@ -212,7 +212,7 @@ def _ct_plane(exam: Exam, index: int, lesion: NDArray[np.bool_]) -> h.Elements:
     hu = np.where(lungs & body, LUNG_HU, hu)
     pixels = np.arange(SIZE)
     noise = bell(exam.patient.number, index, pixels[:, None], pixels, spread=12)
-    stored = np.where(lesion, LESION_HU, hu) + noise + 1024
+    stored = np.maximum(np.where(lesion, LESION_HU, hu) + noise + 1024, 0)
     return {**_instance(exam, CT_CLASS, "ct", index, exam.day), **_pixels(stored)}
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from dicomlake.series import Series
 
 Ids = npt.NDArray[np.int64]
+_FACETS = (
+    *("Modality", "BodyPartExamined", "Manufacturer", "ManufacturerModelName", "StudyDate"),
+    *("SliceThickness", "PatientSex", "PatientAge"),
+)
 _HIT = ("score", "kind", "snippet", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
@@ -96,7 +100,10 @@ class Asking(Keeping):
         from dicomlake.catalog.facets import facets
 
         return facets(
-            self._session(), names, selected=selected or {}, among=None if among is None else among.ids
+            self._session(),
+            names or _FACETS,
+            selected=selected or {},
+            among=None if among is None else among.ids,
         )
 
     def find(self, uid: str) -> list[Series]:
@@ -223,6 +230,23 @@ class Asking(Keeping):
 
         return sql_of(expression, ids, Asked(self._session(), self.headers, self._searched))
 
+    def current(self, ids: Ids) -> Ids:
+        """The ids that the same series have now, in this order; without those that are gone."""
+        from dicomlake.catalog.tabular import absent
+
+        closed = absent(self._session(), ids)
+        if not len(closed):
+            return ids
+        with self._catalog.read() as view:
+            rows = {row["id"]: row for row in reader.series_rows(view, closed.tolist())}
+            keys = {
+                i: SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for i, row in rows.items()
+            }
+            now = frozen.current_ids(view, list(keys.values()))
+        gone = set(closed.tolist())
+        found = (now.get(keys[i]) if i in keys else None if i in gone else i for i in ids.tolist())
+        return np.array([i for i in found if i is not None], dtype=np.int64)
+
     def ordered(self, ids: Ids) -> Ids:
         """By patient, time, study and SeriesNumber."""
         from dicomlake.catalog.tabular import ordered
@@ -257,8 +281,8 @@ class Asking(Keeping):
 
     def keys_of(self, ids: Ids) -> list[SeriesKey]:
         """The UIDs of series, in this order."""
-        rows = self.series_rows(ids.tolist())
-        return [SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for row in rows]
+        found = self.series_table(ids, ("StudyInstanceUID", "SeriesInstanceUID"))
+        return [SeriesKey(*row) for row in found.itertuples(index=False)]
 
     def volumes_of(self, keys: Sequence[SeriesKey]) -> Mapping[SeriesKey, Sequence[Volume]]:
         """The volumes of many series."""

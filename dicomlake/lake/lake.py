@@ -57,11 +57,13 @@ class Lake(Asking):
         progress: None shows a bar where somebody looks.
         Raises StorageFull when the device is full: what was stored before is safe.
         """
+        from dicomlake.catalog.clinical_rows import rematch
         from dicomlake.ingest.pipeline import Options, ingest
 
         options = Options(link=link, workers=workers, show=progress)
         report = ingest(self._catalog, self._storage, sources, options)
-        self._take_in_words()
+        self._index_words()
+        rematch(self._catalog)
         met = {entry.series_uid for entry in report.entries}
         keys = [key for key in self._without_volumes() if key.series_uid in met] if volumes else []
         if not keys:
@@ -163,7 +165,7 @@ class Lake(Asking):
         if not volumes_only:
             with self._catalog.database.alone(wait=True):  # what is taken in meanwhile would not be listed
                 originals = rebuild_catalog(self._catalog, self._storage, show=progress)
-        self._take_in_words()
+        self._index_words()
         with self._catalog.read() as view:
             rows = reader.series_rows(view)
         keys = [SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"]) for row in rows]

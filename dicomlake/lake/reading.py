@@ -50,7 +50,7 @@ class Reading:
             with suppress(StorageFull):  # what is there can be read all the same
                 self._settle_leftovers()
                 journal.replay(self._catalog, self._storage)
-                self._take_in_words()
+                self._index_words()
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +71,10 @@ class Reading:
         return reopened, (str(self.path),)
 
     @property
-    def identity(self) -> str:
-        """What tells the catalog from one that was rebuilt: ids of rows in one mean nothing in the other."""
+    def stamp(self) -> tuple[str, int]:
+        """The identity of the catalog, which a rebuild changes and with it all ids; and the newest change."""
         with self._catalog.read() as view:
-            return schema.identity(view)
+            return schema.identity(view), schema.head(view)
 
     @property
     def change(self) -> int:
@@ -95,13 +95,12 @@ class Reading:
 
         settle_leftovers(self._catalog, self._storage)
 
-    def _take_in_words(self) -> None:
-        """Index the words of what settled since, and join clinical rows to studies that came."""
-        from dicomlake.catalog import clinical_rows, text_index
+    def _index_words(self) -> None:
+        """Make the words of what settled since findable."""
+        from dicomlake.catalog.text_index import index_missing
         from dicomlake.objects.documents import read_document
 
-        text_index.index_missing(self._catalog, self._storage, read_document)
-        clinical_rows.rematch(self._catalog)
+        index_missing(self._catalog, self._storage, read_document)
 
     # ---- all of it ----------------------------------------------------------------------------------
 

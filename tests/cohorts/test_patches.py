@@ -214,7 +214,7 @@ def test_a_damaged_store_gives_no_patch(tmp_path: Path) -> None:
     "wrong", [{"size": 0}, {"size": (1, 2)}, {"size": 4, "foreground": 2}, {"size": 4, "units": "miles"}]
 )
 def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="voxels|share|units"):
+    with pytest.raises(ValueError, match=r"voxels|share|units"):
         patches([], **wrong)  # type: ignore[arg-type]
 
 

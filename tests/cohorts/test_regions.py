@@ -100,7 +100,7 @@ def test_units_that_cannot_be_had_are_a_row_that_says_so(chest: dl.Lake) -> None
     "wrong", [{"of": "xyz"}, {"kinds": ("texture",)}, {"kinds": ("histogram",)}, {"units": "miles"}]
 )
 def test_what_is_not_known_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="of is|kinds|bins|units"):
+    with pytest.raises(ValueError, match=r"of is|kinds|bins|units"):
         features([], **wrong)  # type: ignore[arg-type]
     assert list(features([], kinds=("first_order",), progress=False).error) == []
 

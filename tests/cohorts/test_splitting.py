@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicomlake.cohorts.splitting import Split, folds, split
@@ -94,6 +94,7 @@ def test_sizes_are_exact_to_one_patient(patients: int, a: int, b: int, c: int, s
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 3))
+@example([3, 1, 1, 1, 1, 1], 0)
 def test_each_stratum_is_shared_out_to_one_patient(sizes: list[int], seed: int) -> None:
     values = [f"S{n}" for n, size in enumerate(sizes) for _ in range(size)]
     table = pd.DataFrame({"PatientID": [f"P{n}" for n in range(len(values))], "site": values})
@@ -119,6 +120,17 @@ def test_the_order_of_the_rows_changes_nothing_and_the_seed_does() -> None:
 def test_a_stable_split_moves_nobody_when_patients_are_added(few: int, more: int, seed: int) -> None:
     small, large = split(many(few), seed=seed, stable=True), split(many(few + more), seed=seed, stable=True)
     assert list(large.of_rows[: 3 * few]) == list(small.of_rows)
+
+
+def test_further_series_of_a_patient_move_nobody() -> None:
+    for group in ("PatientID", "StudyInstanceUID"):
+        few, more = many(30, series=1), many(30, series=4)
+        more["SeriesInstanceUID"] = [f"1.1.{n}" for n in range(len(more))]
+        if group != "PatientID":
+            few, more = few.drop(columns="PatientID"), more.drop(columns="PatientID")
+        for stable in (False, True):
+            one, other = (split(table, group=group, stable=stable) for table in (few, more))
+            assert list(other.of_rows[::4]) == list(one.of_rows)
 
 
 def test_a_stable_split_meets_its_shares_on_average() -> None:

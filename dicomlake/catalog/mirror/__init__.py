@@ -1,8 +1,8 @@
 """The columnar mirror: the catalog once more as sorted files, for scans; rebuildable, never the truth.
 
-`session()` gives the tables as DuckDB shows them. A refresh adds one part with the rows that are new and notes
-those that are closed; it never reads again what is mirrored. All processes of a machine share the files: one
-refreshes under a lock, the others find it done. What a process leaves unfinished is no part of any state.
+`session()` gives the tables as DuckDB shows them. A refresh adds one part with the rows that are new and
+notes those that are closed; it never reads again what is mirrored. All processes of a machine share the
+files: one refreshes under a lock, the others find it done. What one leaves unfinished is part of no state.
 """
 
 from __future__ import annotations
@@ -176,9 +176,9 @@ class Mirror:
         if table.with_series and parts:
             series |= set(closed_series(view, stretch))
         for rows in table.rows(view, stretch):
-            if rows:
-                parts.append(self._files.write(self._connected().cursor(), table, rows))
-                written += len(rows)
+            if part := self._files.write(self._connected().cursor(), table, rows):
+                parts.append(part)
+                written += part.rows
         held = Held(stretch[1], tuple(parts), tuple(sorted(closed)), tuple(sorted(series)))
         limit = max(_AT_ONCE, _MERGED_FOR_ONE * written)
         while (merged := to_merge(held)) and sum(part.rows for part in merged) <= limit:
@@ -230,11 +230,11 @@ class Mirror:
             self._merging.start()
 
     def _merge_all(self) -> None:
-        """Merge what is large, without keeping anybody from refreshing; a failure is for the next one to mend."""
-        with suppress(_duckdb_error(), OSError, CatalogError, StorageFull):
-            with self.lock("merging", fcntl.LOCK_EX | fcntl.LOCK_NB):
-                while self._merge_one():
-                    pass
+        """Merge what is large, and keep nobody from refreshing; what fails, the next refresh tries again."""
+        failures = (_duckdb_error(), OSError, CatalogError, StorageFull)
+        with suppress(*failures), self.lock("merging", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            while self._merge_one():
+                pass
 
     def _merge_one(self) -> bool:
         with self._catalog.read() as view:

@@ -22,7 +22,7 @@ _ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Files:
-    """The parts of a mirror in one folder, or in two: what a folder that cannot be written lacks is in `own`."""
+    """The parts of a mirror in one folder, or in two: what one that cannot be written lacks is in `own`."""
 
     def __init__(self, home: Path, own: Path) -> None:
         self.home, self.own = home, own
@@ -32,12 +32,14 @@ class Files:
         own = self.own / name
         return own if self.own == self.home or own.exists() else self.home / name
 
-    def write(self, connection: DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> Part:
-        """A new part of some rows.
+    def write(self, connection: DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> Part | None:
+        """A new part of some rows; None of none.
 
         They hold what identifies patients, so their file lies in the lake and not in a folder for temporary
         ones.
         """
+        if not rows:
+            return None
         name = _new_name(table, "jsonl")
         path = self.own / name
         with open(path, "w", encoding="ascii") as file:
@@ -59,8 +61,7 @@ class Files:
 
     def adopt(self, connection: DuckDBPyConnection, table: Table, rows: Path) -> Part | None:
         """A part of the rows of a Parquet file."""
-        columns = ", ".join(f'"{name}"' for name in table.columns)
-        return self._parquet(connection, table, f"(SELECT {columns} FROM read_parquet({literal(rows)}))")
+        return self._parquet(connection, table, f"(SELECT {table.listed} FROM read_parquet({literal(rows)}))")
 
     def retire(self, parts: Iterable[Part]) -> None:
         """From now on nobody begins to read these: the time until they are swept counts from here."""
@@ -86,9 +87,7 @@ class Files:
         paths = {small: [self.path(p.name) for p in parts if p.small == small] for small in (True, False)}
         sources = [json_rows(table, paths[True])] if paths[True] else []
         sources += [f"read_parquet({literal(paths[False])})"] if paths[False] else []
-        return (
-            "(" + " UNION ALL ".join(f"SELECT {', '.join(table.columns)} FROM {one}" for one in sources) + ")"
-        )
+        return "(" + " UNION ALL ".join(f"SELECT {table.listed} FROM {one}" for one in sources) + ")"
 
 
 def _in_force(table: Table, held: Held, source: str) -> str:
@@ -112,6 +111,7 @@ def _written(row: Row) -> Row:
 
 
 def json_rows(table: Table, paths: Sequence[Path]) -> str:
+    """A FROM item of the rows of JSON lines."""
     options = f"format = 'newline_delimited', columns = {table.columns!r}, maximum_object_size = 67108864"
     return f"read_json({literal(paths)}, {options})"
 

@@ -1,7 +1,7 @@
 """The parts of a mirror as tables of one DuckDB database in memory, which reads its folder and nothing else.
 
-Small parts are copied into memory once; the others are read where they lie. Statements run on cursors of their
-own, so threads do not meet, and a refresh replaces what is shown in one transaction.
+Small parts are copied into memory once; the others are read where they lie. Statements run on cursors of
+their own, so threads do not meet, and a refresh replaces what is shown in one transaction.
 """
 
 from __future__ import annotations
@@ -130,10 +130,9 @@ class Shown:
 
     def _show_view(self, cursor: DuckDBPyConnection, table: Table, held: Held) -> None:
         files = [self.files.path(part.name) for part in held.parts if not part.small]
-        columns = ", ".join(f'"{name}"' for name in table.columns)
         rows = f"FROM tail_{table.name}"
         if files:
-            rows += f" UNION ALL SELECT {columns} FROM read_parquet({literal(files)})"
+            rows += f" UNION ALL SELECT {table.listed} FROM read_parquet({literal(files)})"
         tests = [
             f"NOT EXISTS (FROM {kind}_{table.name} c WHERE c.id = p.{key})"
             for kind, key in (("closed", table.key), ("closed_series", "series_id"))

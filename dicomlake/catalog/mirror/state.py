@@ -1,4 +1,4 @@
-"""What a mirror holds, as its `state.json` says: the parts of each table, and the rows in them that are closed.
+"""What a mirror holds, as its `state.json` says: the parts of each table, and their rows that are closed.
 
 A part is one file. Small ones are JSON lines, which are quick to write and which a process keeps in memory;
 the others are Parquet, sorted. Parts are merged with their neighbours when several are of like size, so that

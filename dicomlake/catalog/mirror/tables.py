@@ -1,4 +1,4 @@
-"""The tables of the mirror: their columns in DuckDB, and which of their rows a stretch of changes made or closed."""
+"""The tables of the mirror: their columns in DuckDB, and rows a stretch of changes made or closed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ _AT_ONCE = 500  # series, or bound parameters in a statement
 class Table:
     """A table of the mirror.
 
-    columns: of its parts, with their types in DuckDB. order: how a part is sorted. key: the column that closed
-    rows are told by, an id of the catalog. with_series: its rows also vanish when their `series_id` is closed.
+    columns: of its parts, with their types in DuckDB. order: how a part is sorted. key: the column that
+    closed rows are told by, an id of the catalog. with_series: its rows also vanish when their `series_id` is
+    closed.
     rows: those that a stretch of changes made and that are in force, in batches of some thousand.
     closed: keys of those that were in force before the stretch and no longer are after it.
-    view: what is shown of `{rows}`, as SQL.
+    view: what is shown of `{rows}`, as SQL. needs: tables that the view reads.
     """
 
     name: str
@@ -40,6 +41,11 @@ class Table:
     with_series: bool = False
     view: str = "SELECT * EXCLUDE (row_id) FROM {rows}"
     needs: tuple[str, ...] = ()
+
+    @property
+    def listed(self) -> str:
+        """The columns in SQL; `at` is a word of it."""
+        return ", ".join(f'"{name}"' for name in self.columns)
 
 
 def _types(table: CatalogTable, names: Sequence[str]) -> dict[str, str]:
@@ -158,7 +164,8 @@ def _of_series(table: CatalogTable, names: Sequence[str]) -> Table:
         joined = joined.where(table.c.settled != 0)
 
     def rows(view: Connection, stretch: Stretch) -> Iterator[list[Row]]:
-        yield from _batches(view, _in_force(joined, table, stretch).order_by(table.c.id))
+        known = joined.where(series.c.v_from <= stretch[1])  # the others come with their series, later
+        yield from _batches(view, _in_force(known, table, stretch).order_by(table.c.id))
         if not stretch[0]:
             return
         uids = [
@@ -249,7 +256,7 @@ def closed_series(view: Connection, stretch: Stretch) -> Sequence[int]:
 
 
 def next_stop(view: Connection, since: int, head: int) -> int:
-    """The change up to which there are some thousand series: what is made until there is kept if it ends early."""
+    """The change up to which there are some thousand series: what is made until there, a crash leaves."""
     table = schema.series
     query = select(table.c.v_from).where(table.c.v_to.is_(None), table.c.v_from > since)
     stop = view.execute(query.order_by(table.c.v_from).offset(_SERIES_A_STRETCH).limit(1)).scalar()
