@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dicomlake.catalog.session import Session
 
 _SHOWN_ROWS = 20
+_NEAR = 3  # names that are suggested
+_NEXT_LINE = "\n" * 1000  # tells lines of an EXPLAIN from those of the statement
 _LONGEST = 1 << 20  # characters of a statement
 _DEEPEST = 200  # levels of its tree
 _TABLE_FUNCTIONS = frozenset(
@@ -86,16 +88,6 @@ class Answer:
 
     fetchall = rows
 
-    def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row; None after the last."""
-        found: tuple[Any, ...] | None = self._fetched(self._relation.fetchone)
-        return found
-
-    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
-        """The next rows; none after the last."""
-        found: list[tuple[Any, ...]] = self._fetched(lambda: self._relation.fetchmany(size))
-        return found
-
     def fetchnumpy(self) -> dict[str, Any]:
         """Column -> array."""
         found: dict[str, Any] = self._fetched(self._relation.fetchnumpy)
@@ -135,7 +127,17 @@ def select(session: Session, query: str) -> Answer:
         require_harmless(session.cursor(), query)
         connection = session.cursor(query)
         connection.begin()  # what is fetched later is as of now
-        return Answer(session, connection, connection.sql(query))
+        return Answer(session, connection, _planned(connection, query))
+
+
+def _planned(connection: DuckDBPyConnection, query: str) -> DuckDBPyRelation:
+    import duckdb
+
+    try:
+        return connection.sql(query)
+    except duckdb.BinderException:  # it does not say where; EXPLAIN, which plans and does no more, does
+        connection.execute(f"EXPLAIN{_NEXT_LINE}{query}")
+        raise
 
 
 def require_harmless(connection: DuckDBPyConnection, query: str) -> None:
@@ -221,7 +223,9 @@ def _told(error: Exception) -> str:
     candidates = _CANDIDATES.search(text)
     known = {*TABLES, *(column for table in TABLES.values() for column in table.columns)}
     near = [n for n in re.findall(r'"(\w+)"', candidates[1]) if n in known] if candidates else []
-    return what + _place(text) + (f": did you mean {' or '.join(dict.fromkeys(near))}?" if near else "")
+    return (
+        what + _place(text) + (f": did you mean {' or '.join(dict.fromkeys(near[:_NEAR]))}?" if near else "")
+    )
 
 
 _CANDIDATES = re.compile(r"(?:Candidate bindings: |Did you mean )(.*)")
@@ -244,7 +248,8 @@ def _place(text: str) -> str:
     if not found:
         return ""
     column = len(found[3]) - len(f"LINE {found[1]}: ") + 1
-    return f" (line {found[1]})" if found[2] else f" (line {found[1]}, column {column})"
+    line = int(found[1]) - (len(_NEXT_LINE) if int(found[1]) > len(_NEXT_LINE) else 0)
+    return f" (line {line})" if found[2] else f" (line {line}, column {column})"
 
 
 def _cell(value: Any) -> str:

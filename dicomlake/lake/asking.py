@@ -82,6 +82,7 @@ class Asking(Keeping):
         """
         from dicomlake.catalog import documents
 
+        self._index_words()
         with self._catalog.read() as view:
             hits = documents.search(view, words, kinds=kinds, limit=limit)
         rows = [
@@ -206,6 +207,7 @@ class Asking(Keeping):
         """Studies with a report or document that holds words, and series that are described so."""
         from dicomlake.catalog.documents import series_with
 
+        self._index_words()
         with self._catalog.read() as view:
             told = series_with(view, words, kinds=("report", "document"))
             described = series_with(view, words, kinds="description")

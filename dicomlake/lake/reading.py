@@ -50,7 +50,6 @@ class Reading:
             with suppress(StorageFull):  # what is there can be read all the same
                 self._settle_leftovers()
                 journal.replay(self._catalog, self._storage)
-                self._index_words()
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +95,9 @@ class Reading:
         settle_leftovers(self._catalog, self._storage)
 
     def _index_words(self) -> None:
-        """Make the words of what settled since findable."""
+        """Make the words of what settled since findable; a lake that cannot be written stays as it is."""
+        if self.read_only:
+            return
         from dicomlake.catalog.text_index import index_missing
         from dicomlake.objects.documents import read_document
 

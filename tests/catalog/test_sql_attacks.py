@@ -1,16 +1,20 @@
-"""SQL of users is one SELECT on the documented tables: every other attempt fails, tells nothing, changes nothing."""
+"""SQL of users is one SELECT on the documented tables: all else fails, tells nothing, changes nothing."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import dicomlake
+from dicomlake.catalog.mirror import Mirror, shown
 from dicomlake.catalog.mirror.tables import TABLES
+from dicomlake.catalog.sql import select
 from dicomlake.errors import QueryError
 from dicomlake.lake import Lake
 from tests.objects import dicom, series
@@ -115,8 +119,6 @@ select * from information_schema.tables
 select * from pg_catalog.pg_views
 select view_definition from information_schema.views
 select current_query()
-select current_user
-select session_user
 select version()
 select * from enable_profiling()
 select * from force_checkpoint()
@@ -263,21 +265,20 @@ def test_the_database_beneath_reads_no_other_files_whoever_asks(lake: Lake, tmp_
     ],
 )
 def test_no_error_quotes_a_value_of_the_data_or_of_the_query(lake: Lake, query: str, told: str) -> None:
-    for fetch in ("rows", "df", "fetchnumpy", "_repr_html_", "fetchone"):
+    for fetch in ("rows", "df", "fetchnumpy", "_repr_html_"):
         with pytest.raises(QueryError, match=told) as caught:
             getattr(lake.sql(query), fetch)()
-        error: BaseException | None = caught.value
-        assert error is not None
-        assert error.__cause__ is None or PATIENT not in str(error.__cause__)
-        assert error.__suppress_context__
+        told_too = "".join(traceback.format_exception(caught.value)).rpartition("QueryError")[2]
         for planted in (*NAME.split("^"), PATIENT, "free text"):
-            assert planted not in str(error)
+            assert planted not in told_too
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_an_error_says_where(lake: Lake) -> None:
     with pytest.raises(QueryError, match=r"line 1, column 8\): did you mean Modality"):
         lake.sql("select modaliti from series")
-    with pytest.raises(QueryError, match=r"line 2, column 6"):
+    with pytest.raises(QueryError, match="line 2, column 6"):
         lake.sql("select *\nfrom select")
 
 
@@ -302,9 +303,18 @@ def test_an_endless_query_can_be_interrupted(lake: Lake) -> None:
     assert "interrupted" in str(caught[0])
 
 
-def test_what_needs_more_memory_than_allowed_fails_by_itself(lake: Lake) -> None:
-    with pytest.raises(QueryError, match="memory|value|run"):
-        lake.sql("select repeat('x', 2000000000) || repeat('x', 2000000000) from range(1000)").rows()
+def test_what_needs_more_memory_than_allowed_fails_by_itself(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setattr(shown, "_MEMORY_PARTS", pages // (64 << 20))
+    monkeypatch.setattr(shown, "_SPILL_BYTES", 1 << 20)
+    mirror = Mirror(lake._catalog, tmp_path / "mirror")
+    with pytest.raises(QueryError, match="more memory"):
+        select(mirror.session(), "select count(*) from (select distinct range from range(30000000))").rows()
+    assert select(mirror.session(), "select count(*) from series").rows() == [(2,)]
+    mirror.close()
+    assert not list((tmp_path / "mirror").glob("spill*"))
 
 
 def test_nothing_is_spilled_outside_the_lake(lake: Lake) -> None:
@@ -343,6 +353,7 @@ def test_a_statement_that_is_too_long_or_too_deep_is_refused(lake: Lake) -> None
         ("select count(*) from SERIES", [(2,)]),
         ("select strftime(strptime('20240229', '%Y%m%d'), '%d.%m.%Y')", [("29.02.2024",)]),
         ("select column_name from (describe series) limit 1", [("series_id",)]),
+        ("select current_user", [("duckdb",)]),
         ("select row_number() over (order by series_id) from series", [(1,), (2,)]),
         ("select studies, series, instances from patients order by instances", [(1, 1, 1), (1, 1, 3)]),
     ],

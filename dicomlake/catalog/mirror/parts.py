@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440"
+_LINE = 1 << 16  # DuckDB takes twice as much memory for each file that it reads
 _ENCODE = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -112,7 +113,8 @@ def _written(row: Row) -> Row:
 
 def json_rows(table: Table, paths: Sequence[Path]) -> str:
     """A FROM item of the rows of JSON lines."""
-    options = f"format = 'newline_delimited', columns = {table.columns!r}, maximum_object_size = 67108864"
+    longest = max(_LINE, *(path.stat().st_size for path in paths))  # as long as a line can be
+    options = f"format = 'newline_delimited', columns = {table.columns!r}, maximum_object_size = {longest}"
     return f"read_json({literal(paths)}, {options})"
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ORDER = "order"
 """What is kept about the order of all series (`Shown.kept`)."""
 _SPILL = "spill-"
+_MEMORY_PARTS = 2  # of as many parts of the machine's memory, a query may use one
+_SPILL_BYTES = 32 << 30  # and so much of the disk, in the mirror's folder
 _T = TypeVar("_T")
 
 
@@ -173,12 +175,12 @@ def _database(files: Files, spill: Path | None) -> DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(":memory:")
-    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MEMORY_PARTS
     folders = sorted({files.home, files.own})
     for name, value in {
-        "memory_limit": f"'{half // 2**20}MiB'",
+        "memory_limit": f"'{memory // 2**20}MiB'",
         "temp_directory": "''" if spill is None else literal(spill),
-        "max_temp_directory_size": "'64GB'",
+        "max_temp_directory_size": f"'{_SPILL_BYTES // 2**20}MiB'",
         "parquet_metadata_cache": "true",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
