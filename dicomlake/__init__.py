@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dicomlake.cohorts.cohort import Cohort
-    from dicomlake.cohorts.visits import nearest
+    from dicomlake.cohorts.telling.visits import nearest
     from dicomlake.errors import DicomlakeError
     from dicomlake.lake import Lake, open, rebuild
     from dicomlake.series import Series
@@ -32,7 +32,7 @@ _HOMES = {
     "open": "dicomlake.lake",
     "rebuild": "dicomlake.lake",
     "DicomlakeError": "dicomlake.errors",
-    "nearest": "dicomlake.cohorts.visits",
+    "nearest": "dicomlake.cohorts.telling.visits",
 }
 
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from dicomlake.catalog.query import Expression
     from dicomlake.catalog.query.explaining import Explanation
     from dicomlake.catalog.targets import Level as LabelLevel
-    from dicomlake.cohorts.collection import Collection
+    from dicomlake.cohorts.arrays.collection import Collection
+    from dicomlake.cohorts.computing.result import Result
     from dicomlake.cohorts.frozen import FrozenCohort
-    from dicomlake.cohorts.patches import Patches
-    from dicomlake.cohorts.result import Result
-    from dicomlake.cohorts.splitting import Columns, Split
+    from dicomlake.cohorts.training.patches import Patches
+    from dicomlake.cohorts.training.splitting import Columns, Split
 
 Ids = npt.NDArray[np.int64]
 Level = Literal["patient", "study", "series", "volume", "instance"]
@@ -248,10 +248,10 @@ class Cohort(Questions):
         if grid not in (None, "common"):
             raise ValueError(f"grid is None or 'common', not {grid!r}")
         if grid is None:
-            from dicomlake.cohorts.collection import open_cohort
+            from dicomlake.cohorts.arrays.collection import open_cohort
 
             return open_cohort(self, volumes_of=self._source.volumes_of, **how)
-        from dicomlake.cohorts.common_grid import common_grid
+        from dicomlake.cohorts.arrays.common_grid import common_grid
 
         return common_grid(self, **how)
 
@@ -261,7 +261,7 @@ class Cohort(Questions):
         how: that of `mapping.map_cohort`: args, kwargs, units, workers, client, and `name`, under which the
         result stays in the lake with its code, inputs and versions.
         """
-        from dicomlake.cohorts.mapping import map_cohort
+        from dicomlake.cohorts.computing.mapping import map_cohort
 
         source = self._source
         return map_cohort(func, self, storage=source.storage, change=source.change, **how)
@@ -271,7 +271,7 @@ class Cohort(Questions):
 
         how: that of `regions.features`: of ("seg", "rtstruct", "both", masks), kinds, labels, units, width …
         """
-        from dicomlake.cohorts.regions import features
+        from dicomlake.cohorts.regions.features import features
 
         return features(self, **how)
 
@@ -302,7 +302,7 @@ class Cohort(Questions):
         shares. stable: nobody changes its part when patients are added. Raises QueryError when a series
         does not say whose it is.
         """
-        from dicomlake.cohorts.splitting import needed, split
+        from dicomlake.cohorts.training.splitting import needed, split
 
         shares = {"train": train, "val": val, "test": test}
         table = self.table(*needed(stratify, group))
@@ -313,7 +313,7 @@ class Cohort(Questions):
 
         how: that of `patches.patches`: per_volume, stride, balance_by, foreground, seed, units, pad, level …
         """
-        from dicomlake.cohorts.patches import patches
+        from dicomlake.cohorts.training.patches import patches
 
         return patches(self, size, **how)
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy.typing as npt
 
-from dicomlake.cohorts.following import Pairs
-from dicomlake.cohorts.plotting import Plots
+from dicomlake.cohorts.telling.following import Pairs
+from dicomlake.cohorts.telling.plotting import Plots
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dicomlake.cohorts.agreement import Tolerance
-    from dicomlake.cohorts.cells import Coded, Numbers
-    from dicomlake.cohorts.describing import Description
-    from dicomlake.cohorts.drift import Drift, Period
-    from dicomlake.cohorts.following import Order
-    from dicomlake.cohorts.protocols import Protocols
-    from dicomlake.cohorts.visits import Nearest, Unit
+    from dicomlake.cohorts.telling.agreement import Tolerance
+    from dicomlake.cohorts.telling.cells import Coded, Numbers
+    from dicomlake.cohorts.telling.describing import Description
+    from dicomlake.cohorts.telling.drift import Drift, Period
+    from dicomlake.cohorts.telling.following import Order
+    from dicomlake.cohorts.telling.protocols import Protocols
+    from dicomlake.cohorts.telling.visits import Nearest, Unit
 
 
 class Questions(ABC):
@@ -41,7 +41,7 @@ class Questions(ABC):
         columns: elements and facts; the catalog's columns unless given. Identifying values are counted,
         never listed.
         """
-        from dicomlake.cohorts import describing
+        from dicomlake.cohorts.telling import describing
 
         wanted = (*describing.NEEDED, *columns) if columns else ()
         return describing.describe(self.table(*dict.fromkeys(wanted)), top=top)
@@ -56,7 +56,7 @@ class Questions(ABC):
 
         gap_days: studies at most so many days apart are one visit; with 0 a visit is a StudyDate.
         """
-        from dicomlake.cohorts import visits
+        from dicomlake.cohorts.telling import visits
 
         return visits.visits(self.table(*visits.NEEDED, "Modality"), gap_days=gap_days)
 
@@ -73,7 +73,7 @@ class Questions(ABC):
             mapping by PatientID, or the name of a column, such as "clinical.trial.surgery".
         level: all series of that "study" or "visit" (`gap_days` as in `visits`), or one "series".
         """
-        from dicomlake.cohorts import visits
+        from dicomlake.cohorts.telling import visits
 
         column = None if isinstance(which, str) else which.column
         names = (*visits.NEEDED, *([column] if column else []))
@@ -95,7 +95,7 @@ class Questions(ABC):
         order: the other is "later", "before", or "either". date: the column of dates; on one day the times
             decide.
         """
-        from dicomlake.cohorts import following
+        from dicomlake.cohorts.telling import following
 
         names = following.needed(same, date)
         pairs = following.followed_by(
@@ -122,7 +122,7 @@ class Questions(ABC):
         by: the parameters that count; those usual for each modality unless given. rare: the share of series
         below which a protocol is outlying. `.outliers` tells positions, `.members(n)` those of a protocol.
         """
-        from dicomlake.cohorts import protocols
+        from dicomlake.cohorts.telling import protocols
 
         return protocols.protocols(self.table(*protocols.needed(by)), by=by, tolerance=tolerance, rare=rare)
 
@@ -136,7 +136,7 @@ class Questions(ABC):
         tolerance: Tolerance | None = None,
     ) -> Drift:
         """When the usual value of a parameter changed on each scanner, and its software."""
-        from dicomlake.cohorts import drift
+        from dicomlake.cohorts.telling import drift
 
         return drift.drift(
             self.table(*drift.needed(parameter, over)),

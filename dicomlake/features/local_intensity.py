@@ -51,7 +51,7 @@ def _nearly(
     values: npt.NDArray[np.float64], known: npt.NDArray[np.bool_], offsets: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
     """The mean over the sphere around every voxel, to the rounding of a Fourier transform."""
-    from scipy.signal import oaconvolve  # type: ignore[import-untyped]  # it has no stubs
+    from scipy.signal import oaconvolve
 
     reach = np.abs(offsets).max(axis=0)
     ball = np.zeros(2 * reach + 1)

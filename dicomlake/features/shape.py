@@ -155,14 +155,14 @@ def _sphere_features(inside: npt.NDArray[np.bool_], steps: Array, mesh: _Mesh) -
 
 def _hull(vertices: Array) -> tuple[Array, float, float]:
     """Corners of the convex hull, its volume, and its surface."""
-    from scipy.spatial import ConvexHull  # type: ignore[import-untyped]  # it has no stubs
+    from scipy.spatial import ConvexHull
 
     hull = ConvexHull(vertices)
     return vertices[hull.vertices], float(hull.volume), float(hull.area)
 
 
 def _diameter(corners: Array) -> float:
-    from scipy.spatial.distance import cdist  # type: ignore[import-untyped]  # it has no stubs
+    from scipy.spatial.distance import cdist
 
     blocks = range(0, len(corners), _BLOCK)
     return max(float(cdist(corners[i : i + _BLOCK], corners[i:]).max()) for i in blocks)

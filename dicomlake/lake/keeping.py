@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dicomlake.catalog.clinical import ClinicalReport
     from dicomlake.catalog.labels import LabelReport
     from dicomlake.catalog.targets import Level
-    from dicomlake.cohorts.derived import Derived
-    from dicomlake.cohorts.result import Result
+    from dicomlake.cohorts.computing.derived import Derived
+    from dicomlake.cohorts.computing.result import Result
 
 
 class Keeping(Reading):
@@ -97,12 +97,12 @@ class Keeping(Reading):
 
     def derived(self) -> list[Derived]:
         """What `Cohort.map` kept under names, with the code, inputs and versions that made it."""
-        from dicomlake.cohorts import derived
+        from dicomlake.cohorts.computing import derived
 
         return derived.derived(self._storage)
 
     def open_derived(self, name: str, number: int | None = None) -> Result:
         """A kept result, the newest of its name unless numbered. Raises VolumeError when there is none."""
-        from dicomlake.cohorts import derived
+        from dicomlake.cohorts.computing import derived
 
         return derived.open_derived(self._storage, name, number)

@@ -16,7 +16,7 @@ from sqlalchemy import event
 
 import dicomlake
 from dicomlake.catalog.bulk import instances_of_many, volumes_of_many
-from dicomlake.cohorts.collection import Collection, open_cohort
+from dicomlake.cohorts.arrays.collection import Collection, open_cohort
 from dicomlake.errors import VolumeError
 from dicomlake.lake import Lake
 from dicomlake.records import SeriesKey, Volume

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 import xarray as xr
 
 import dicomlake
-from dicomlake.cohorts.common_grid import common_grid
+from dicomlake.cohorts.arrays.common_grid import common_grid
 from dicomlake.datasets.edge_cases import cases
 from dicomlake.dicom.grid import Grid
 from dicomlake.errors import GeometryError, VolumeError
@@ -314,7 +314,7 @@ def test_shape_and_spacing_say_how_many_voxels(lake: Lake) -> None:
 
 def test_smoothing_makes_a_point_as_wide_as_the_coarser_voxel() -> None:
     """The variance of a Gaussian is what it adds: (4² - 1) / (8 ln 2) of a source voxel's."""
-    from dicomlake.cohorts.sampling import blur_sigmas, blurred
+    from dicomlake.cohorts.arrays.sampling import blur_sigmas, blurred
 
     sigmas = blur_sigmas(np.diag([4.0, 4.0, 1.0, 1.0]))
     assert sigmas == pytest.approx((1.6447, 1.6447, 0.0), abs=1e-4)
@@ -328,7 +328,7 @@ def test_smoothing_makes_a_point_as_wide_as_the_coarser_voxel() -> None:
 
 
 def test_smoothing_keeps_a_constant_beside_missing_voxels_and_does_not_depend_on_blocks(lake: Lake) -> None:
-    from dicomlake.cohorts.sampling import blurred
+    from dicomlake.cohorts.arrays.sampling import blurred
 
     constant = np.full((9, 9, 9), 7.0)
     constant[3, 4, 5] = np.nan
@@ -469,7 +469,7 @@ LARGE = """
 import json, resource, sys
 import dask
 from dicomlake import open as open_lake
-from dicomlake.cohorts.common_grid import common_grid
+from dicomlake.cohorts.arrays.common_grid import common_grid
 
 with open_lake(sys.argv[1]) as lake, dask.config.set(scheduler="threads", num_workers=2):
     image = common_grid(lake.query(), chunks=(16, 256, 256))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dicomlake.cohorts import describing
-from dicomlake.cohorts.describing import describe
-from dicomlake.cohorts.identifying import free_text, identifying
+from dicomlake.cohorts.telling import describing
+from dicomlake.cohorts.telling.describing import describe
+from dicomlake.cohorts.telling.identifying import free_text, identifying
 
 SECRETS = (
     "Planted^Person",

@@ -14,10 +14,10 @@ import pytest
 import xarray as xr
 
 import dicomlake
-from dicomlake.cohorts import mapping
-from dicomlake.cohorts.derived import derived, open_derived
-from dicomlake.cohorts.mapping import map_cohort
-from dicomlake.cohorts.result import Result
+from dicomlake.cohorts.computing import mapping
+from dicomlake.cohorts.computing.derived import derived, open_derived
+from dicomlake.cohorts.computing.mapping import map_cohort
+from dicomlake.cohorts.computing.result import Result
 from dicomlake.errors import VolumeError
 from dicomlake.lake import Lake
 from dicomlake.series import Series
@@ -289,7 +289,7 @@ def test_only_series_that_are_new_changed_or_failed_are_computed(lake: Lake) -> 
 
 
 def test_other_helper_functions_make_other_code() -> None:
-    from dicomlake.cohorts.fingerprint import fingerprint
+    from dicomlake.cohorts.computing.fingerprint import fingerprint
 
     def made(by: int) -> Callable[[float], float]:
         def helper(value: float) -> float:

@@ -18,8 +18,8 @@ from hypothesis.extra import numpy as hnp
 
 import dicomlake as dl
 from dicomlake import datasets
-from dicomlake.cohorts.patches import BACKGROUND, Patch, Patches, patches
-from dicomlake.cohorts.runs import Runs
+from dicomlake.cohorts.training.patches import BACKGROUND, Patch, Patches, patches
+from dicomlake.cohorts.training.runs import Runs
 from dicomlake.datasets import chest_rt
 from dicomlake.errors import VolumeError
 

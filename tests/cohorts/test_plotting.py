@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'dicomlake[lab]'")
 
-from dicomlake.cohorts.plotting import Plots
+from dicomlake.cohorts.telling.plotting import Plots
 from dicomlake.errors import QueryError
 
 CALLS: dict[str, Callable[[Plots], Any]] = {
@@ -69,7 +69,7 @@ def test_every_plot_of_nothing_is_a_picture_too(name: str, table: pd.DataFrame) 
 
 def test_plots_leave_pyplot_alone() -> None:
     code = (
-        "import sys, pandas as pd\nfrom dicomlake.cohorts.plotting import Plots\n"
+        "import sys, pandas as pd\nfrom dicomlake.cohorts.telling.plotting import Plots\n"
         "assert 'matplotlib' not in sys.modules\n"
         "Plots(pd.DataFrame({'Modality': ['CT']})).bar('Modality')._repr_png_()\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomlake.cohorts.agreement import clusters
-from dicomlake.cohorts.drift import drift
-from dicomlake.cohorts.protocols import protocols
+from dicomlake.cohorts.telling.agreement import clusters
+from dicomlake.cohorts.telling.drift import drift
+from dicomlake.cohorts.telling.protocols import protocols
 from dicomlake.errors import QueryError
 
 EPI = {

@@ -11,7 +11,7 @@ import pytest
 
 import dicomlake as dl
 from dicomlake import datasets
-from dicomlake.cohorts.regions import features
+from dicomlake.cohorts.regions.features import features
 from dicomlake.datasets import chest_rt
 
 SLICES = 24

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dicomlake.cohorts.splitting import Split, folds, split
+from dicomlake.cohorts.training.splitting import Split, folds, split
 from dicomlake.errors import QueryError
 
 ROWS = st.lists(

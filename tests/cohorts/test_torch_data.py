@@ -14,8 +14,8 @@ import pytest
 
 import dicomlake as dl
 from dicomlake import datasets
-from dicomlake.cohorts.patches import Patch, Patches, patches
-from dicomlake.cohorts.torch_data import as_dataset, as_iterable, item_of
+from dicomlake.cohorts.training.patches import Patch, Patches, patches
+from dicomlake.cohorts.training.torch_data import as_dataset, as_iterable, item_of
 from dicomlake.errors import DicomlakeError
 
 

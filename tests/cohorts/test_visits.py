@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomlake.cohorts.following import followed_by
-from dicomlake.cohorts.visits import nearest, per_patient, visit_numbers, visits
+from dicomlake.cohorts.telling.following import followed_by
+from dicomlake.cohorts.telling.visits import nearest, per_patient, visit_numbers, visits
 from dicomlake.errors import QueryError
 
 DATES = ("20200101", "20200101", "20200102", "20200229", "20200229", "20210301", None, "2020-13-45")

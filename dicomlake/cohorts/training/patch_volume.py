@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dicomlake.cohorts.images import Options, in_units, picked, scalar_volume, the_volume
-from dicomlake.cohorts.region_masks import Drawing, Of, regions_of
-from dicomlake.cohorts.runs import Index, Runs
+from dicomlake.cohorts.arrays.images import Options, in_units, picked, scalar_volume, the_volume
+from dicomlake.cohorts.regions.masks import Drawing, Of, regions_of
+from dicomlake.cohorts.training.runs import Index, Runs
 from dicomlake.errors import GeometryError, VolumeError
 from dicomlake.records import SeriesKey, Volume
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dicomlake.cohorts import cells, figures
-from dicomlake.cohorts.visits import course, visits
+from dicomlake.cohorts.telling import cells, figures
+from dicomlake.cohorts.telling.visits import course, visits
 
 if TYPE_CHECKING:
     import pandas as pd

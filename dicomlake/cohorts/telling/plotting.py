@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dicomlake.cohorts import cells, figures
-from dicomlake.cohorts.cells import Codes, Mask, Numbers
-from dicomlake.cohorts.identifying import refuse
-from dicomlake.cohorts.timelines import draw_intervals, draw_timeline
+from dicomlake.cohorts.telling import cells, figures
+from dicomlake.cohorts.telling.cells import Codes, Mask, Numbers
+from dicomlake.cohorts.telling.identifying import refuse
+from dicomlake.cohorts.telling.timelines import draw_intervals, draw_timeline
 from dicomlake.errors import QueryError
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _blocks(absent: Mask) -> Numbers:
 
 
 def _share(share: float) -> str:
-    from dicomlake.cohorts.describing import percent
+    from dicomlake.cohorts.telling.describing import percent
 
     return percent(round(share * 1000), 1000)
 

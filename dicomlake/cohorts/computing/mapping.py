@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from dicomlake.cohorts import derived
-from dicomlake.cohorts.fingerprint import Fingerprint, fingerprint
-from dicomlake.cohorts.images import Opener, Options, SeriesList, opener
-from dicomlake.cohorts.result import NOT_COMPUTED, Outcome, Result, plain
+from dicomlake.cohorts.arrays.images import Opener, Options, SeriesList, opener
+from dicomlake.cohorts.computing import derived
+from dicomlake.cohorts.computing.fingerprint import Fingerprint, fingerprint
+from dicomlake.cohorts.computing.result import NOT_COMPUTED, Outcome, Result, plain
 from dicomlake.progress import Progress, progress
 from dicomlake.storage.objectstore import Storage
 from dicomlake.volumes.pools import Pool, pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicomlake.cohorts import cells
+from dicomlake.cohorts.telling import cells
 from dicomlake.errors import QueryError
 
 _KEYWORDS = frozenset(

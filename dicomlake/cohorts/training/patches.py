@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from dicomlake.cohorts.images import Options
-from dicomlake.cohorts.patch_volume import PatchVolume, patch_volume
-from dicomlake.cohorts.region_masks import Drawing, Labels, Of
-from dicomlake.cohorts.runs import Index, Runs
+from dicomlake.cohorts.arrays.images import Options
+from dicomlake.cohorts.regions.masks import Drawing, Labels, Of
+from dicomlake.cohorts.training.patch_volume import PatchVolume, patch_volume
+from dicomlake.cohorts.training.runs import Index, Runs
 from dicomlake.errors import VolumeError
 from dicomlake.progress import progress as progress_bar
 from dicomlake.records import SeriesKey

@@ -83,7 +83,7 @@ class Result:
         join: "outer" where the arrays have unlike coordinates, which leaves NaN; "exact" refuses them.
         Raises ValueError when no array was returned, or they do not fit together.
         """
-        from dicomlake.cohorts.arrays import joined
+        from dicomlake.cohorts.computing.combined import joined
 
         return joined([(one.series.series_uid, one.value) for one in self.outcomes if one.ok], join)
 
@@ -134,7 +134,7 @@ def plain(value: Any) -> Any:
     import xarray as xr
 
     if isinstance(value, xr.DataArray | xr.Dataset):
-        from dicomlake.cohorts.arrays import computed
+        from dicomlake.cohorts.computing.combined import computed
 
         found = computed(value)
         return found.item() if isinstance(found, xr.DataArray) and not found.dims else found

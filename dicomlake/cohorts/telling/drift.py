@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dicomlake.cohorts import cells
-from dicomlake.cohorts.agreement import Parameter, Tolerance, parameter, tolerance_of
-from dicomlake.cohorts.cells import Codes, Numbers
-from dicomlake.cohorts.naming import value_text
+from dicomlake.cohorts.telling import cells
+from dicomlake.cohorts.telling.agreement import Parameter, Tolerance, parameter, tolerance_of
+from dicomlake.cohorts.telling.cells import Codes, Numbers
+from dicomlake.cohorts.telling.naming import value_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from dicomlake.cohorts.patches import Patch, Patches
+from dicomlake.cohorts.training.patches import Patch, Patches
 from dicomlake.errors import DicomlakeError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dicomlake.cohorts.images import Options, in_units, picked, scalar_volume
-from dicomlake.cohorts.sampling import Interpolation, Region, sample
-from dicomlake.cohorts.target_grid import Array, Shape, own_axes, usual_steps
+from dicomlake.cohorts.arrays.images import Options, in_units, picked, scalar_volume
+from dicomlake.cohorts.arrays.sampling import Interpolation, Region, sample
+from dicomlake.cohorts.arrays.target_grid import Array, Shape, own_axes, usual_steps
 from dicomlake.dicom.grid import Grid
 from dicomlake.errors import DicomlakeError, GeometryError, VolumeError
 from dicomlake.records import Volume

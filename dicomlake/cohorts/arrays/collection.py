@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
-from dicomlake.cohorts.images import Options, SeriesList, chosen_image, in_units, picked
+from dicomlake.cohorts.arrays.images import Options, SeriesList, chosen_image, in_units, picked
 from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.records import SeriesKey, Volume
 

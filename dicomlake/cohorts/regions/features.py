@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dicomlake.cohorts.images import Options, chosen_image, scalar_volume
-from dicomlake.cohorts.region_masks import Drawing, Labels, Of, Region, check_of, regions_of
+from dicomlake.cohorts.arrays.images import Options, chosen_image, scalar_volume
+from dicomlake.cohorts.regions.masks import Drawing, Labels, Of, Region, check_of, regions_of
 from dicomlake.errors import GeometryError
 from dicomlake.features import nomenclature
 from dicomlake.features.first_order import discretised, histogram_features, intensity_statistics

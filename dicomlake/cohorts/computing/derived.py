@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dicomlake.cohorts.fingerprint import Fingerprint, versions
-from dicomlake.cohorts.result import Outcome, Result
+from dicomlake.cohorts.computing.fingerprint import Fingerprint, versions
+from dicomlake.cohorts.computing.result import Outcome, Result
 from dicomlake.errors import DicomlakeError, StorageError, VolumeError
 from dicomlake.records import SeriesKey
 from dicomlake.storage.objectstore import Storage
@@ -237,7 +237,7 @@ def _kind(value: Any) -> str:
 
 def _write_arrays(store: Path, outcomes: Sequence[Outcome]) -> str | None:
     """The arrays together where they fit, else apart; how they are kept."""
-    from dicomlake.cohorts.arrays import as_dataset, joined
+    from dicomlake.cohorts.computing.combined import as_dataset, joined
 
     arrays = [(str(i), one.value) for i, one in enumerate(outcomes) if one.ok and _kind(one.value) == "array"]
     if not arrays:

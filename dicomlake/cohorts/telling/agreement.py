@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dicomlake.cohorts import cells
-from dicomlake.cohorts.cells import Codes, Mask, Numbers
+from dicomlake.cohorts.telling import cells
+from dicomlake.cohorts.telling.cells import Codes, Mask, Numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dicomlake.cohorts import cells
-from dicomlake.cohorts.cells import Codes, Mask, Numbers
+from dicomlake.cohorts.telling import cells
+from dicomlake.cohorts.telling.cells import Codes, Mask, Numbers
 from dicomlake.errors import QueryError
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from dicomlake.cohorts import target_grid
-from dicomlake.cohorts.blocks import Source, Way, block_shape, lazy_array, spatial
-from dicomlake.cohorts.images import Options, SeriesList, in_units, the_volume
-from dicomlake.cohorts.sampling import Interpolation
-from dicomlake.cohorts.target_grid import Align, Array, Extent
+from dicomlake.cohorts.arrays import target_grid
+from dicomlake.cohorts.arrays.blocks import Source, Way, block_shape, lazy_array, spatial
+from dicomlake.cohorts.arrays.images import Options, SeriesList, in_units, the_volume
+from dicomlake.cohorts.arrays.sampling import Interpolation
+from dicomlake.cohorts.arrays.target_grid import Align, Array, Extent
 from dicomlake.dicom.grid import Grid
 from dicomlake.errors import DicomlakeError, GeometryError, VolumeError
 from dicomlake.series import Series

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dicomlake.cohorts import cells
+from dicomlake.cohorts.telling import cells
 
 _WORDED = {
     "MagneticFieldStrength": "{} T",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dicomlake.cohorts import cells
-from dicomlake.cohorts.cells import Coded, Codes
-from dicomlake.cohorts.identifying import free_text, identifying
+from dicomlake.cohorts.telling import cells
+from dicomlake.cohorts.telling.cells import Coded, Codes
+from dicomlake.cohorts.telling.identifying import free_text, identifying
 from dicomlake.dicom import standard
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""A function of every series: run, gathered, kept with what made it."""

@@ -1,0 +1,1 @@
+"""Numbers of the segmented regions of a cohort."""

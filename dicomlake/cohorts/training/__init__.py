@@ -1,0 +1,1 @@
+"""Training data: splits that no patient crosses, patches, adaptors for torch."""
