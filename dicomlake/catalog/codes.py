@@ -68,8 +68,7 @@ class Coded:
     """The series of a session, coded."""
 
     def __init__(self, session: Session) -> None:
-        self._shown = session.shown
-        held = self._shown.held("series")
+        self._shown, held = session.shown("series")
         self.closed: Numbers = np.array(held.closed, dtype=np.int64)
         names = [part.name for part in held.parts if not part.small]
         tail = "+".join(part.name for part in held.parts if part.small)

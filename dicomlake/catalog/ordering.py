@@ -41,10 +41,8 @@ def top(session: Session, ids: Ids | Sequence[int], n: int) -> Ids:
 
 def _all(session: Session) -> Ids:
     """All series in reading order, kept until there are others."""
-    held = session.shown.held("series")
-    return session.shown.kept(
-        ORDER, held, lambda: _fetched(session, f"FROM series ORDER BY {_ORDER}"), only=True
-    )
+    shown, held = session.shown("series")
+    return shown.kept(ORDER, held, lambda: _fetched(session, f"FROM series ORDER BY {_ORDER}"), only=True)
 
 
 def _sorted(session: Session, ids: Ids, limit: int | None = None) -> Ids:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from dicomlake.catalog.mirror.state import Held
 from dicomlake.catalog.mirror.tables import ALWAYS, TABLES, named_in
 
 if TYPE_CHECKING:
@@ -30,27 +31,38 @@ class Session:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._ready: set[str] = set()
-        self._bring(set(ALWAYS))
+        self._visible: set[str] = set()
+        self._bring(set(ALWAYS), set())
 
-    def _bring(self, names: set[str]) -> None:
+    def _bring(self, names: set[str], visible: set[str]) -> None:
         self._ready |= names
-        self._state, self.change, self._shown = self._mirror.bring(self._ready)
+        self._visible |= visible
+        self._state, self.change = self._mirror.bring(self._ready, self._visible)
         self.catalog = self._state.catalog
 
     @property
+    def mirror(self) -> Mirror:
+        """Where the tables come from."""
+        return self._mirror
+
+    @property
     def state(self) -> State:
-        """The parts that are shown."""
+        """The parts of the tables."""
         return self._state
 
-    @property
-    def shown(self) -> Shown:
-        """Where they are shown."""
-        return self._shown
+    def shown(self, name: str) -> tuple[Shown, Held]:
+        """Where a table is shown, and as what."""
+        self._show({name})
+        shown = self._mirror.shown
+        return shown, shown.held(name) or Held()
 
-    @property
-    def mirror(self) -> Mirror:
-        """Where they come from."""
-        return self._mirror
+    def _show(self, names: set[str]) -> None:
+        if not names <= self._ready:
+            self._bring(names, names)
+        elif not names <= self._visible:
+            self._visible |= names
+            if self._mirror.show(self._state, self._visible) is not None:
+                self._bring(names, names)
 
     def __enter__(self) -> Self:
         return self
@@ -60,10 +72,8 @@ class Session:
 
     def cursor(self, sql: str = "") -> DuckDBPyConnection:
         """A connection of DuckDB's on which the tables that a statement names are up to date."""
-        missing = named_in(sql) - self._ready
-        if missing:
-            self._bring(missing)
-        return self._shown.cursor()
+        self._show(named_in(sql))
+        return self._mirror.shown.cursor()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
         """The rows of one SELECT, in a program's own words; for those of users there is `catalog.sql`."""
@@ -74,7 +84,7 @@ class Session:
         except duckdb.Error as error:
             if not self.mended(error):
                 raise
-        self._bring(set())
+        self._bring(set(), set())
         return Rows(self.cursor(sql).execute(sql, list(parameters)))
 
     def mended(self, error: Exception) -> bool:

@@ -17,20 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_READING_ORDER = (
-    "PatientID, coalesce(StudyDate, ''), StudyInstanceUID, coalesce(SeriesNumber, 0), SeriesInstanceUID"
-)
-
-
-def ordered(session: Session, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Ids of series by patient, time, study and SeriesNumber: the same after a rebuild."""
-    if len(ids) < 2:
-        return ids
-    chosen = "series_id IN (SELECT unnest(?::BIGINT[]))"
-    query = f"SELECT series_id FROM series WHERE {chosen} ORDER BY {_READING_ORDER}"
-    return np.ma.getdata(session.execute(query, [ids.tolist()]).fetchnumpy()["series_id"]).astype(np.int64)
-
-
 def absent(session: Session, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Those of these ids whose rows are not in force."""
     query = "SELECT unnest(?::BIGINT[]) AS i EXCEPT SELECT series_id FROM series"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from dicomlake.cohorts.idsets import ascending, both, either, without
 from dicomlake.cohorts.questions import Questions
 from dicomlake.cohorts.source import Source
 from dicomlake.errors import CatalogError, QueryError
@@ -46,7 +47,7 @@ class Cohort(Questions):
 
     def __init__(self, source: Source, ids: npt.ArrayLike, expression: Expression | None = None) -> None:
         self._source = source
-        self._ids = np.unique(np.asarray(ids, dtype=np.int64))
+        self._ids = ascending(np.asarray(ids, dtype=np.int64))
         self._in_order: Ids | None = None
         self._catalog, self._change = source.stamp
         self.expression = expression
@@ -88,7 +89,7 @@ class Cohort(Questions):
         if change != self._change:
             if self._in_order is not None:
                 self._in_order = self._source.current(self._in_order)
-            self._ids = np.unique(self._source.current(self._ids))
+            self._ids = ascending(self._source.current(self._ids))
             self._change = change
 
     @overload
@@ -132,29 +133,29 @@ class Cohort(Questions):
     def __and__(self, other: Cohort) -> Cohort:
         from dicomlake.catalog.query import And
 
-        return self._combined(other, np.intersect1d, lambda a, b: And((a, b)))
+        return self._combined(other, both, lambda a, b: And((a, b)))
 
     def __or__(self, other: Cohort) -> Cohort:
         from dicomlake.catalog.query import Or
 
-        return self._combined(other, np.union1d, lambda a, b: Or((a, b)))
+        return self._combined(other, either, lambda a, b: Or((a, b)))
 
     def __sub__(self, other: Cohort) -> Cohort:
         from dicomlake.catalog.query import And, Not
 
-        return self._combined(other, np.setdiff1d, lambda a, b: And((a, Not(b))))
+        return self._combined(other, without, lambda a, b: And((a, Not(b))))
 
     def __invert__(self) -> Cohort:
         """All other series of the lake."""
         from dicomlake.catalog.query import And, Not
 
-        others = np.setdiff1d(self._source.matching(And(())), self.ids)
+        others = without(self._source.matching(And(())), self.ids)
         return Cohort(self._source, others, None if self.expression is None else Not(self.expression))
 
     def _combined(
         self,
         other: Cohort,
-        combine: Callable[..., Any],
+        combine: Callable[[Ids, Ids], Ids],
         join: Callable[[Expression, Expression], Expression],
     ) -> Cohort:
         if not isinstance(other, Cohort):

@@ -251,9 +251,9 @@ class Asking(Keeping):
 
     def ordered(self, ids: Ids) -> Ids:
         """By patient, time, study and SeriesNumber."""
-        from dicomlake.catalog.tabular import ordered
+        from dicomlake.catalog.ordering import order
 
-        return ordered(self._session(), ids)
+        return order(self._session(), ids)
 
     def columns(self, ids: Ids, names: Sequence[str]) -> Mapping[str, Sequence[Any]]:
         """Values of elements and facts of series, in this order; a tuple where they vary."""

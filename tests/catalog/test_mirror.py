@@ -59,6 +59,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(mirror_state, name, value)
     monkeypatch.setattr(mirror_tables, "_SERIES_A_PART", 2)
     monkeypatch.setattr(mirror_tables, "_SERIES_A_STRETCH", 3)
+    monkeypatch.setattr(mirror_tables, "_FEW_CHANGES", 1)
 
 
 def uid(number: int) -> str:
@@ -220,7 +221,7 @@ def uids(lake: Lake) -> list[str]:
 # ---- equality ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_every_table_equals_the_catalog_after_any_changes(
     either: Lake, small_parts: None, seed: int, tmp_path: Path
 ) -> None:
@@ -476,10 +477,12 @@ def test_a_mirror_of_another_catalog_is_not_believed(lake: Lake, tmp_path: Path)
 def test_a_rebuilt_catalog_is_followed(lake: Lake) -> None:
     lake.ingest(series(2, uid(1)), series(2, uid(2)))
     before = mirrored(lake._mirror)
-    identity = lake._mirror.session().catalog
+    old = lake._mirror.session()
     lake.rebuild()
     assert mirrored(lake._mirror) == truth(lake._catalog)
-    assert lake._mirror.session().catalog != identity
+    assert lake._mirror.session().catalog != old.catalog
+    with pytest.raises(CatalogError, match="rebuilt"):
+        old.execute("select count(*) from findings join series on scope = SeriesInstanceUID")
     assert [row[1] for row in mirrored(lake._mirror)["series"]] == [row[1] for row in before["series"]]
 
 
@@ -499,7 +502,7 @@ def test_an_answer_is_as_of_when_it_was_asked_for(lake: Lake, small_parts: None)
     assert reading.df().iloc[0, 0] == 1
 
 
-def test_parts_that_no_state_names_are_swept_in_the_end(lake: Lake) -> None:
+def test_parts_that_no_state_names_are_swept_in_the_end(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.ingest(dicom(), volumes=False)
     lake._mirror.session()
     names = ("series-00.parquet", "series-00.parquet~KVP.npy", "attributes-00.jsonl")
@@ -508,6 +511,10 @@ def test_parts_that_no_state_names_are_swept_in_the_end(lake: Lake) -> None:
     for name in names:
         os.utime(lake.path / "mirror" / name, (time.time() - 86400,) * 2)
     lake.ingest(dicom(series=uid(3)), volumes=False)
+    lake._mirror.session()
+    assert set(names) <= set(files(lake))  # it has looked a moment ago
+    monkeypatch.setattr("dicomlake.catalog.mirror._SWEEP_S", 0)
+    lake.ingest(dicom(series=uid(4)), volumes=False)
     lake._mirror.session()
     assert not set(names) & set(files(lake))
     assert "series-01.parquet" in files(lake)  # somebody may be writing it

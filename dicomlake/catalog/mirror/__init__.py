@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dicomlake.catalog.session import Session
 
 _READERS_S = 3600
+_SWEEP_S = 600  # as often at most
 _AT_ONCE = 200_000  # rows that a refresh may merge, however little it wrote
 _MERGED_FOR_ONE = 8  # rows that it may merge for each that it wrote
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -47,6 +48,8 @@ class Mirror:
         self._guard = threading.RLock()
         self._seen: tuple[object, State] | None = None
         self._shown: Shown | None = None
+        self._newest = self._shown_of = ""  # identities of the catalog today, and of the one that is shown
+        self._swept = 0.0
         self._merging: threading.Thread | None = None
 
     def close(self) -> None:
@@ -81,28 +84,53 @@ class Mirror:
         """
         with self._guard, self.lock(), self._catalog.read() as view:
             found = newest(view)
-            part = self._files.adopt(self._connected().cursor(), TABLES[name], rows)
+            part = self._files.adopt(self.shown.cursor(), TABLES[name], rows)
             held = Held(int(found["change"] or 0), () if part is None else (part,))
             self._save(self._state(found["catalog"]).having(name, held))
 
     # ---- for sessions -------------------------------------------------------------------------------
 
-    def bring(self, names: Collection[str]) -> tuple[State, int, Shown]:
-        """Show some tables as of the newest change: the state, that change, and where they are shown."""
+    def bring(self, names: Collection[str], visible: Collection[str]) -> tuple[State, int]:
+        """Bring files of tables up to the newest change, and show some: the state, and that change."""
         with self._guard:
             state, change = self._refresh(names)
+            if self.show(state, visible) is not None:
+                state, change = self._refresh(names)
+                error = self.show(state, visible)
+                if error is not None:
+                    kind = type(error).__name__  # its text may hold values
+                    message = f"the mirror cannot be made ({kind}): free space, or run verify"
+                    raise CatalogError(message) from error
+            return state, change
+
+    def show(self, state: State, names: Collection[str]) -> Exception | None:
+        """Show tables as they are in a state, or newer; the error of a damaged part, which is dropped.
+
+        Raises CatalogError when the catalog was rebuilt since: ids of the state mean nothing any more.
+        """
+        with self._guard:
+            if state.catalog != self._newest:
+                raise CatalogError("the catalog was rebuilt: ask for a new session")
+            if state.catalog != self._shown_of:
+                self.shown.forget(*TABLES)
+                self._shown_of = state.catalog
             try:
-                return state, change, self._show(state, names)
-            except _duckdb_error():  # a part is damaged
-                self._mend()
-            state, change = self._refresh(names)
-            try:
-                return state, change, self._show(state, names)
+                for name in with_needs(names):
+                    held, before = state.held(name), self.shown.held(name)
+                    if before is None or before.change <= held.change:
+                        self.shown.show(TABLES[name], held)
             except _duckdb_error() as error:
-                kind = type(error).__name__  # its text may hold values
-                raise CatalogError(
-                    f"the mirror cannot be made ({kind}): free space, or run verify"
-                ) from error
+                self._mend()
+                return error
+        return None
+
+    @property
+    def shown(self) -> Shown:
+        """Where the tables are shown."""
+        with self._guard:
+            if self._shown is None:
+                self._shown = Shown(self._files)
+            return self._shown
 
     def mend(self) -> bool:
         """Drop the tables with damaged parts, to be made again; False when all parts can be read."""
@@ -150,7 +178,7 @@ class Mirror:
         folders = {self._files.home, self._files.own}
         signature = (catalog, *(_signature(folder / STATE) for folder in sorted(folders)))
         if self._seen is None or self._seen[0] != signature:
-            state = State(catalog)
+            state, self._newest = State(catalog), catalog
             for found in map(load, folders):
                 state = newer(state, found) if found.catalog == catalog else state
             self._seen = signature, state
@@ -176,7 +204,7 @@ class Mirror:
         if table.with_series and parts:
             series |= set(closed_series(view, stretch))
         for rows in table.rows(view, stretch):
-            if part := self._files.write(self._connected().cursor(), table, rows):
+            if part := self._files.write(self.shown.cursor(), table, rows):
                 parts.append(part)
                 written += part.rows
         held = Held(stretch[1], tuple(parts), tuple(sorted(closed)), tuple(sorted(series)))
@@ -186,7 +214,7 @@ class Mirror:
         return held
 
     def _merged(self, name: str, held: Held, parts: tuple[Part, ...]) -> Held:
-        new = self._files.merge(self._connected().cursor(), TABLES[name], held, parts)
+        new = self._files.merge(self.shown.cursor(), TABLES[name], held, parts)
         self._files.retire(parts)
         return held.without(parts, new, held)
 
@@ -204,7 +232,10 @@ class Mirror:
 
     def _sweep(self, state: State) -> None:
         """Remove parts that no state names, once no reader can still be at work on them."""
-        wanted, now = state.names(), time.time()
+        now = time.time()
+        if now - self._swept < _SWEEP_S:
+            return
+        self._swept, wanted = now, state.names()
         for path in self._files.own.iterdir():
             part, of_part, _ = path.name.partition("~")
             kept = part in wanted or not (of_part or path.suffix in _SWEPT)
@@ -214,11 +245,11 @@ class Mirror:
     def _mend(self) -> bool:
         with self.lock(), self._catalog.read() as view:
             state = self._state(newest(view)["catalog"])
-            shown = self._connected()
+            shown = self.shown
             damaged = [n for n, held in state.tables.items() if not shown.can_read(TABLES[n], held.parts)]
             for name in damaged:
                 state = state.having(name, Held())
-                shown.forget(name)
+            shown.forget(*damaged)
             self._save(state)
         return bool(damaged)
 
@@ -259,19 +290,6 @@ class Mirror:
             self._save(state.having(name, held.without(parts, new, applied)))
             self._files.retire(parts)
         return True
-
-    # ---- DuckDB -------------------------------------------------------------------------------------
-
-    def _connected(self) -> Shown:
-        if self._shown is None:
-            self._shown = Shown(self._files)
-        return self._shown
-
-    def _show(self, state: State, names: Collection[str]) -> Shown:
-        shown = self._connected()
-        for name in with_needs(names):
-            shown.show(TABLES[name], state.held(name))
-        return shown
 
 
 _SWEPT = (".parquet", ".jsonl", ".npy")

@@ -63,17 +63,18 @@ class Shown:
         self._database.close()
         shutil.rmtree(self._spill, ignore_errors=True)
 
-    def held(self, name: str) -> Held:
-        """What is shown of a table."""
-        return self._held.get(name, Held())
+    def held(self, name: str) -> Held | None:
+        """What is shown of a table; None when it never was."""
+        return self._held.get(name)
 
     def tail(self, table: Table) -> str:
         """A FROM item of the rows that are in memory, closed ones included."""
         return f"tail_{table.name}"
 
-    def forget(self, name: str) -> None:
-        """Take a table's rows from the files again when it is shown next."""
-        self._held.pop(name, None)
+    def forget(self, *names: str) -> None:
+        """Take the rows of tables from the files again when they are shown next."""
+        for name in names:
+            self._held.pop(name, None)
 
     def kept(self, about: str, name: Hashable, make: Callable[[], _T], *, only: bool = False) -> _T:
         """What was made before under these names, or is made now. only: forget all else about the same."""

@@ -79,6 +79,7 @@ def _batches(view: Connection, query: Select[Any]) -> Iterator[list[Row]]:
 _PART_ROWS = 50_000
 _SERIES_A_PART = 1000  # bounds the memory of a refresh
 _SERIES_A_STRETCH = 5000
+_FEW_CHANGES = 100  # are not looked at one by one
 
 # ---- series and their elements
 
@@ -257,6 +258,8 @@ def closed_series(view: Connection, stretch: Stretch) -> Sequence[int]:
 
 def next_stop(view: Connection, since: int, head: int) -> int:
     """The change up to which there are some thousand series: what is made until there, a crash leaves."""
+    if head - since <= _FEW_CHANGES:
+        return head
     table = schema.series
     query = select(table.c.v_from).where(table.c.v_to.is_(None), table.c.v_from > since)
     stop = view.execute(query.order_by(table.c.v_from).offset(_SERIES_A_STRETCH).limit(1)).scalar()
