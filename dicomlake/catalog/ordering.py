@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,21 +41,15 @@ def top(session: Session, ids: Ids | Sequence[int], n: int) -> Ids:
 def _all(session: Session) -> Ids:
     """All series in reading order, kept until there are others."""
     shown, held = session.shown("series")
-    return shown.kept(ORDER, held, lambda: _fetched(session, f"FROM series ORDER BY {_ORDER}"), only=True)
+    query = f"SELECT series_id FROM series ORDER BY {_ORDER}"
+    return shown.kept(ORDER, held, lambda: _fetched(session, query), only=True)
 
 
 def _sorted(session: Session, ids: Ids, limit: int | None = None) -> Ids:
-    given = f"given_{secrets.token_hex(8)}"
-    cursor = session.cursor("series")
-    cursor.register(given, {"id": np.unique(ids)})
-    try:
-        only = f"FROM series WHERE series_id IN (SELECT id FROM {given}) ORDER BY {_ORDER}"
-        cursor.execute(f"SELECT series_id {only}" + ("" if limit is None else f" LIMIT {int(limit)}"))
-        return np.ma.getdata(cursor.fetchnumpy()["series_id"]).astype(np.int64)
-    finally:
-        cursor.unregister(given)
+    query = f"SELECT series_id FROM series SEMI JOIN given ON given.id = series.series_id ORDER BY {_ORDER}"
+    return _fetched(session, query + ("" if limit is None else f" LIMIT {int(limit)}"), given=ids)
 
 
-def _fetched(session: Session, rest: str) -> Ids:
-    found = session.execute(f"SELECT series_id {rest}").fetchnumpy()["series_id"]
+def _fetched(session: Session, query: str, **ids: Ids) -> Ids:
+    found = session.execute(query, ids=ids).fetchnumpy()["series_id"]
     return np.asarray(np.ma.getdata(found), dtype=np.int64)

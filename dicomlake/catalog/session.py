@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from dicomlake.catalog.mirror.state import Held
 from dicomlake.catalog.mirror.tables import ALWAYS, TABLES, named_in
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from dicomlake.catalog.mirror.state import State
 
 
+Ids = npt.NDArray[np.int64]
 _DAMAGE = re.compile("parquet|magic bytes|zstd|thrift|tprotocol|corrupt", re.IGNORECASE)
 
 
@@ -75,17 +79,28 @@ class Session:
         self._show(named_in(sql))
         return self._mirror.shown.cursor()
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Rows:
-        """The rows of one SELECT, in a program's own words; for those of users there is `catalog.sql`."""
+    def execute(
+        self, sql: str, parameters: Sequence[Any] = (), *, ids: Mapping[str, Ids] | None = None
+    ) -> Rows:
+        """The rows of one SELECT, in a program's own words; for those of users there is `catalog.sql`.
+
+        ids: tables of one column, `id`, that the statement may name; a list of many as a parameter is slow.
+        """
         import duckdb
 
         try:
-            return Rows(self.cursor(sql).execute(sql, list(parameters)))
+            return self._run(sql, parameters, ids or {})
         except duckdb.Error as error:
             if not self.mended(error):
                 raise
         self._bring(set(), set())
-        return Rows(self.cursor(sql).execute(sql, list(parameters)))
+        return self._run(sql, parameters, ids or {})
+
+    def _run(self, sql: str, parameters: Sequence[Any], ids: Mapping[str, Ids]) -> Rows:
+        cursor = self.cursor(sql)
+        for name, some in ids.items():
+            cursor.register(name, {"id": some})
+        return Rows(cursor.execute(sql, list(parameters)))
 
     def mended(self, error: Exception) -> bool:
         """Whether an error came of a damaged part: it is dropped, and made again when it is asked for."""

@@ -75,19 +75,6 @@ class Mirror:
 
         return Session(self)
 
-    connect = session
-
-    def adopt(self, name: str, rows: Path) -> None:
-        """Take a Parquet file as all that a table holds at the newest change, instead of reading the catalog.
-
-        For fixtures of a size that would take long to make; the file must lie in the mirror's folder.
-        """
-        with self._guard, self.lock(), self._catalog.read() as view:
-            found = newest(view)
-            part = self._files.adopt(self.shown.cursor(), TABLES[name], rows)
-            held = Held(int(found["change"] or 0), () if part is None else (part,))
-            self._save(self._state(found["catalog"]).having(name, held))
-
     # ---- for sessions -------------------------------------------------------------------------------
 
     def bring(self, names: Collection[str], visible: Collection[str]) -> tuple[State, int]:

@@ -60,10 +60,6 @@ class Files:
         """One part of some, without the closed rows; None when no row is left."""
         return self._parquet(connection, table, _in_force(table, held, self.source(table, parts)))
 
-    def adopt(self, connection: DuckDBPyConnection, table: Table, rows: Path) -> Part | None:
-        """A part of the rows of a Parquet file."""
-        return self._parquet(connection, table, f"(SELECT {table.listed} FROM read_parquet({literal(rows)}))")
-
     def retire(self, parts: Iterable[Part]) -> None:
         """From now on nobody begins to read these: the time until they are swept counts from here."""
         for part in parts:
