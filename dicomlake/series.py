@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
-from dicomlake.errors import GeometryError, VolumeError
+from dicomlake.errors import CatalogError, GeometryError, VolumeError
 from dicomlake.records import Finding, Instance, SeriesKey, Volume
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Source(Protocol):
     def series_row(self, series_id: int) -> Row:
         """The catalog's row of a series."""
 
+    def series_id(self, key: SeriesKey) -> int | None:
+        """The id of the catalog's row of a series now."""
+
     def series_rows(self, ids: Sequence[int]) -> list[Row]:
         """The rows of several, in this order."""
 
@@ -71,20 +74,32 @@ class Series:
     """One series of a lake."""
 
     def __init__(self, source: Source, series_id: int, row: Row | None = None) -> None:
+        """series_id: of the catalog's row now; from here on the series is known by its UIDs."""
         self._source = source
-        self._id = series_id
-        self._row = row
+        self._row = source.series_row(series_id) if row is None else row
+
+    @classmethod
+    def of(cls, source: Source, key: SeriesKey) -> Series:
+        """The series of these UIDs. Raises CatalogError when the lake does not hold it."""
+        return cls(source, _id_of(source, key))
+
+    def __reduce__(self) -> tuple[Callable[[Source, SeriesKey], Series], tuple[Source, SeriesKey]]:
+        """A series travels by its UIDs."""
+        return Series.of, (self._source, self.key)
+
+    @property
+    def source(self) -> Source:
+        """The lake that it is of."""
+        return self._source
 
     @property
     def id(self) -> int:
-        """The id of the catalog's row; it means nothing after a rebuild."""
-        return self._id
+        """The id of the catalog's row now; late instances and a rebuild change it."""
+        return _id_of(self._source, self.key)
 
     @property
     def facts(self) -> Row:
         """The catalog's columns of the series, by PS3.6 keyword."""
-        if self._row is None:
-            self._row = self._source.series_row(self._id)
         return {k: v for k, v in self._row.items() if k not in ("id", "v_from", "v_to", "digest")}
 
     @property
@@ -119,7 +134,7 @@ class Series:
         """
         from dicomlake.catalog.attributes import listing
 
-        headers = self._source.headers(self._id)
+        headers = self._source.headers(self.id)
         attributes = next(iter(headers))[1] if sop_instance_uid is None else headers.of(sop_instance_uid)
         return listing(attributes)
 
@@ -235,7 +250,7 @@ class Series:
             _ = image.dicom.affine
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        headers = dict(self._source.headers(self._id))
+        headers = dict(self._source.headers(self.id))
         files: list[Path] = []
         for number, image in images.items():
             stored = self.open(volume=number).image  # a resampled image says no more where it comes from
@@ -270,6 +285,13 @@ class Series:
             f"<div><strong>Series</strong> {html.escape(_summary(self.facts))}<ul>{volumes}</ul>"
             f"<details><summary>Facts</summary><table>{rows}</table></details></div>"
         )
+
+
+def _id_of(source: Source, key: SeriesKey) -> int:
+    found = source.series_id(key)
+    if found is None:
+        raise CatalogError(f"series {key.series_uid} is not in the lake any more: query again")
+    return found
 
 
 def _check(grid: str) -> None:

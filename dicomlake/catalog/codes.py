@@ -74,7 +74,7 @@ class Coded:
         tail = "+".join(part.name for part in held.parts if part.small)
         self.blocks = [self._part(name) for name in names]
         self.blocks += [self._tail(tail)] if tail else []
-        self._all = "|".join((*names, tail))
+        self._all = "all|" + "|".join((*names, tail))  # never the name of a block
         self._shown.keep_only({*names, tail, self._all, ORDER})
 
     def column(self, block: Block, name: str) -> Column:

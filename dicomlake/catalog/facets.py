@@ -86,9 +86,15 @@ def counts(
 def _counted(
     session: Session, names: Sequence[str], selected: Mapping[str, Any], among: Ids | Sequence[int] | None
 ) -> dict[str, tuple[Joined, Numbers]]:
-    coded = Coded(session)
     columns = {name: _column(name) for name in names}
     chosen = {_column(name): wanted for name, wanted in selected.items()}
+    with session.mirror.still():  # a refresh by another thread would change the rows in memory meanwhile
+        return _counted_still(Coded(session), columns, chosen, among)
+
+
+def _counted_still(
+    coded: Coded, columns: Mapping[str, str], chosen: Mapping[str, Any], among: Ids | Sequence[int] | None
+) -> dict[str, tuple[Joined, Numbers]]:
     joined = {column: coded.joined(column) for column in {*columns.values(), *chosen}}
     meets = {column: _meets(column, joined[column], wanted) for column, wanted in chosen.items()}
     total = {column: np.zeros(len(joined[column].values), dtype=np.int64) for column in columns.values()}
@@ -167,10 +173,17 @@ def _meets(column: str, joined: Joined, wanted: Any) -> Mask:
         elif isinstance(one, tuple):
             found |= _between(column, joined, one)
         elif column in _DATES:
-            found |= np.array([v is not None and str(v).startswith(str(one)) for v in joined.values])
+            found |= np.array([v is not None and str(v).startswith(_day(one)) for v in joined.values])
+        elif column in NUMBERS and isinstance(one, str):
+            raise QueryError(f"{column} holds numbers: select a number, or a pair (low, high)")
         else:
             found |= np.array([v is not None and v == one for v in joined.values])
     return found
+
+
+def _day(written: Any) -> Any:
+    """A date, or the beginning of one, as DICOM writes it: 2024-03 is 202403."""
+    return None if written is None else str(written).replace("-", "")
 
 
 def _is_list(wanted: Any) -> bool:
@@ -180,7 +193,7 @@ def _is_list(wanted: Any) -> bool:
 def _between(column: str, joined: Joined, ends: tuple[Any, ...]) -> Mask:
     if len(ends) != 2:
         raise QueryError(f"{column}: a range has two ends, (low, high); None leaves one open")
-    low, high = ends
+    low, high = map(_day, ends) if column in _DATES else ends
 
     def inside(value: Any) -> bool:
         if value is None:

@@ -13,6 +13,7 @@ import zstandard
 from sqlalchemy import Connection, select, tuple_
 
 from dicomlake.catalog import blocks, schema, writer
+from dicomlake.catalog.query import from_json
 from dicomlake.errors import QueryError
 from dicomlake.records import SeriesKey
 
@@ -58,6 +59,11 @@ class Member:
             tuple(VolumeState(*volume) for volume in row["volumes"]),
         )
 
+    def content(self) -> list[Any]:
+        """What it is in any lake: without versions and hashes of stores, which each has anew."""
+        voxels = [[volume.number, volume.voxels] for volume in self.volumes if volume.voxels is not None]
+        return [*self.key, self.instances, self.objects, self.headers, voxels]
+
     def as_row(self) -> dict[str, Any]:
         """The same in JSON types."""
         return {
@@ -89,14 +95,15 @@ class FrozenRow:
     @property
     def digest(self) -> str:
         """SHA-256 over the members: what two cohorts of the same content have in common."""
-        rows = [member.as_row() for member in sorted(self.members, key=lambda one: one.key)]
+        rows = [member.content() for member in sorted(self.members, key=lambda one: one.key)]
         text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
         """The whole cohort in JSON types."""
         facts = {name: value for name, value in asdict(self).items() if name != "members"}
-        return facts | {"digest": self.digest, "members": [member.as_row() for member in self.members]}
+        body = facts | {"digest": self.digest, "members": [member.as_row() for member in self.members]}
+        return body | {"seal": _seal(body)}
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> FrozenRow:
@@ -111,16 +118,24 @@ class FrozenRow:
                 str(body["who"]),
                 str(body["at"]),
             )
-            told = body["digest"]
+            told = body["seal"]
+            if found.query is not None:
+                from_json(json.dumps(found.query))
         except (KeyError, TypeError, ValueError) as error:
             raise QueryError(
                 "this is no frozen cohort: export one with `dicomlake cohorts export`"
             ) from error
-        if found.digest != told:
+        if _seal({name: value for name, value in body.items() if name != "seal"}) != told:
             raise QueryError(
                 f"the frozen cohort {found.name!r} was changed after it was exported: export it again"
             )
         return found
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    """SHA-256 over all that is said: it tells an edited file, and proves nothing of who wrote it."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def states(view: Connection, ids: Sequence[int]) -> list[Member]:

@@ -110,10 +110,16 @@ def _read(storage: Files, number: int, kind: str, key: str) -> Entry:
         return Entry(number, kind, key, {}, f"cannot be read ({error})")
     if hashlib.sha256(data).hexdigest()[:32] != key[-37:-5]:
         return Entry(number, kind, key, {}, "differs from the SHA-256 in its name")
-    body = json.loads(data)
-    if body["format"] > FORMAT:
-        return Entry(number, kind, key, {}, "was written by a newer dicomlake")
-    return Entry(number, kind, key, body["payload"])
+    try:
+        body = json.loads(data)
+        newer, payload = body["format"] > FORMAT, body["payload"]
+    except (ValueError, KeyError, TypeError):
+        return Entry(number, kind, key, {}, "is no entry of a journal")
+    return (
+        Entry(number, kind, key, {}, "was written by a newer dicomlake")
+        if newer
+        else Entry(number, kind, key, payload)
+    )
 
 
 # ---- catalog -----------------------------------------------------------------------------------------

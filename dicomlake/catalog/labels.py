@@ -44,6 +44,10 @@ class LabelReport:
     same: int
     unknown: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        unknown = f", {len(self.unknown):,} not in the lake" if self.unknown else ""
+        return f"{self.changed:,} changed, {self.same:,} as before{unknown}"
+
 
 def set_label(
     catalog: Catalog,

@@ -163,14 +163,25 @@ def _require(node: Any, defined: frozenset[str], depth: int) -> None:
         for one in node:
             _require(one, defined, depth + 1)
     elif isinstance(node, dict):
-        if isinstance(node.get("cte_map"), dict):
-            defined |= {one["key"].lower() for one in node["cte_map"].get("map", ())}
+        defined = _with_ctes(node, defined, depth)
         if node.get("type") == "RECURSIVE_CTE_NODE":
             defined |= {str(node.get("cte_name", "")).lower()}
         _require_known(node, defined)
-        for one in node.values():
-            if isinstance(one, dict | list):
+        for name, one in node.items():
+            if name != "cte_map" and isinstance(one, dict | list):
                 _require(one, defined, depth + 1)
+
+
+def _with_ctes(node: dict[str, Any], defined: frozenset[str], depth: int) -> frozenset[str]:
+    """What is defined behind a WITH; each part sees those before it, and not itself."""
+    ctes = node.get("cte_map")
+    for one in ctes.get("map", ()) if isinstance(ctes, dict) else ():
+        name = str(one["key"])
+        if not _PLAIN_NAME.fullmatch(name) or _HIDDEN.match(name.lower()):
+            raise QueryError("WITH names what cannot be a name here: take a word of letters and digits")
+        _require(one["value"], defined, depth + 1)
+        defined |= {name.lower()}
+    return defined
 
 
 def _require_known(node: dict[str, Any], defined: frozenset[str]) -> None:
@@ -193,12 +204,18 @@ def _require_known(node: dict[str, Any], defined: frozenset[str]) -> None:
             raise QueryError(
                 "functions that read files or settings cannot be asked: the tables are all there is"
             )
-    elif kind not in _TABLES_KNOWN and "ref_type" not in node and "column_name_alias" in node:
+    elif (
+        (not isinstance(kind, str) or kind not in _TABLES_KNOWN)
+        and "ref_type" not in node
+        and "column_name_alias" in node
+    ):
         raise QueryError("this kind of FROM cannot be asked")
     if "function_name" in node and _FUNCTIONS_REFUSED.match(str(node["function_name"]).lower()):
         raise QueryError("a function of the SQL is refused: those that compute can be asked, and no others")
 
 
+_PLAIN_NAME = re.compile(r"[^\W\d]\w*")
+_HIDDEN = re.compile(r"tail_|closed_|given_|values_|duckdb_|pragma_|sqlite_|pg_|information_schema")
 _PLACES = (("", ""), ("", "main"), ("memory", "main"))
 _TABLES_KNOWN = frozenset({"SUBQUERY", "EXPRESSION_LIST", "EMPTY", "JOIN", "PIVOT"})
 

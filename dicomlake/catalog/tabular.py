@@ -19,22 +19,26 @@ if TYPE_CHECKING:
 
 def absent(session: Session, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Those of these ids whose rows are not in force."""
-    query = "SELECT unnest(?::BIGINT[]) AS i EXCEPT SELECT series_id FROM series"
-    return np.ma.getdata(session.execute(query, [ids.tolist()]).fetchnumpy()["i"]).astype(np.int64)
+    query = "SELECT id FROM wanted EXCEPT SELECT series_id FROM series"
+    found = session.execute(query, ids={"wanted": ids}).fetchnumpy()["id"]
+    return np.asarray(np.ma.getdata(found), dtype=np.int64)
 
 
 def series_table(session: Session, ids: npt.NDArray[np.int64], names: Sequence[str]) -> pd.DataFrame:
     """Columns of the table of series for these, in this order; whole numbers stay whole where some are not.
 
-    An element that varies within a series is told by its first instance.
+    An element that varies within a series is told by its first instance. Raises KeyError for an id that is
+    not in force.
     """
     import pandas as pd
 
     chosen = ", ".join(f'"{name}"' for name in dict.fromkeys(("series_id", *names)))
-    every = f"SELECT {chosen} FROM series WHERE series_id IN (SELECT unnest(?::BIGINT[]))"
-    found = session.execute(every, [ids.tolist()]).fetchnumpy()
-    places = {int(i): place for place, i in enumerate(found["series_id"].tolist())}
-    order = np.array([places[int(i)] for i in ids], dtype=np.int64)
+    every = f"SELECT {chosen} FROM series WHERE series_id IN (SELECT id FROM wanted) ORDER BY series_id"
+    found = session.execute(every, ids={"wanted": ids}).fetchnumpy()
+    held = np.ma.getdata(found["series_id"])
+    order = np.searchsorted(held, ids)
+    if len(ids) and (not len(held) or (held[np.minimum(order, len(held) - 1)] != ids).any()):
+        raise KeyError("series_id")
     return pd.DataFrame({name: _column(found[name], order) for name in names})
 
 

@@ -105,6 +105,8 @@ def resolve(view: Connection, wanted: Sequence[Any], level: Level | None = None)
     level: label not these but the patient, study or series that they are part of.
     Raises QueryError for what is none of these, and for a UID that names several things.
     """
+    if level is not None and level not in LEVELS:
+        raise QueryError(f"a level is one of {', '.join(LEVELS[:3])}, not {level!r}")
     named = _named(view, {one for one in wanted if isinstance(one, str)})
     asked = [named.get(one) if isinstance(one, str) else _asked(one) for one in wanted]
     found = _filled(view, {one for one in asked if one is not None})

@@ -20,7 +20,10 @@ LS_EXAMPLES = examples(
     "dicomlake label ls", "dicomlake label ls quality --json", "dicomlake query label.quality=good"
 )
 HISTORY_EXAMPLES = examples("dicomlake label history 1.2.840.113619.2.1")
-_LISTED = ("level", "name", "value", "note", "who", "at", "StudyInstanceUID", "SeriesInstanceUID")
+_LISTED = (
+    *("level", "name", "value", "note", "who", "at"),
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+)
 
 
 class Level(StrEnum):
@@ -101,7 +104,7 @@ def ls(
 ) -> None:
     """List the labels in force."""
     with open_lake(lake) as opened:
-        rows = opened.labels(name=name).to_dict("records")
+        rows = _rows(opened.labels(name=name))
     _print(rows, _LISTED, as_json)
 
 
@@ -112,8 +115,13 @@ def history(
 ) -> None:
     """List all that was ever said of one thing, the oldest first."""
     with open_lake(lake) as opened:
-        rows = opened.label_history(uid).to_dict("records")
+        rows = _rows(opened.label_history(uid))
     _print(rows, ("name", "value", "note", "who", "at", "change"), as_json)
+
+
+def _rows(table: Any) -> list[dict[Any, Any]]:
+    found: list[dict[Any, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
+    return found
 
 
 def _print(rows: list[dict[Any, Any]], columns: tuple[str, ...], as_json: bool) -> None:

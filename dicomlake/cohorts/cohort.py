@@ -45,18 +45,26 @@ class Cohort(Questions):
     A cohort stays the series that it was when it was asked; ask again to see which came since.
     """
 
-    def __init__(self, source: Source, ids: npt.ArrayLike, expression: Expression | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        ids: npt.ArrayLike,
+        expression: Expression | None = None,
+        stamp: tuple[str, int] | None = None,
+    ) -> None:
+        """stamp: of the catalog, taken before the ids were: what changed since is caught up with."""
         self._source = source
         self._ids = ascending(np.asarray(ids, dtype=np.int64))
         self._in_order: Ids | None = None
-        self._catalog, self._change = source.stamp
+        self._catalog, self._change = source.stamp if stamp is None else stamp
         self.expression = expression
 
     @classmethod
-    def chosen(cls, source: Source, ids: npt.ArrayLike) -> Cohort:
-        """Series that were chosen one by one; they keep their order."""
-        found = cls(source, ids)
-        found._in_order = np.asarray(ids, dtype=np.int64)
+    def chosen(cls, source: Source, ids: npt.ArrayLike, stamp: tuple[str, int] | None = None) -> Cohort:
+        """Series that were chosen one by one; they keep their order, each once."""
+        given = np.asarray(ids, dtype=np.int64)
+        found = cls(source, given, stamp=stamp)
+        found._in_order = np.array(list(dict.fromkeys(given.tolist())), dtype=np.int64)
         return found
 
     # ---- a sequence -----------------------------------------------------------------------------------
@@ -77,8 +85,12 @@ class Cohort(Questions):
     def ordered(self) -> Ids:
         """The same ids in the order of the cohort."""
         self._catch_up()
-        if self._in_order is None:
-            self._in_order = self._source.ordered(self._ids)
+        while self._in_order is None:
+            ordered = self._source.ordered(self._ids)
+            if len(ordered) == len(self._ids):
+                self._in_order = ordered
+            else:
+                self._catch_up()  # instances came between the two
         return self._in_order
 
     def _catch_up(self) -> None:
@@ -100,12 +112,14 @@ class Cohort(Questions):
 
     def __getitem__(self, index: int | slice) -> Series | Cohort:
         if isinstance(index, slice):
-            return Cohort.chosen(self._source, self.ordered[index])
+            chosen = self.ordered[index]
+            return Cohort.chosen(self._source, chosen, (self._catalog, self._change))
         return Series(self._source, int(self.ordered[index]))
 
     def at(self, positions: npt.ArrayLike) -> Cohort:
         """The series at these positions of the cohort, in this order."""
-        return Cohort.chosen(self._source, self.ordered[np.asarray(positions, dtype=np.int64)])
+        chosen = self.ordered[np.asarray(positions, dtype=np.int64)]
+        return Cohort.chosen(self._source, chosen, (self._catalog, self._change))
 
     def __iter__(self) -> Iterator[Series]:
         ordered = self.ordered.tolist()
@@ -119,7 +133,9 @@ class Cohort(Questions):
         return self._source.keys_of(self.ordered)
 
     def __contains__(self, series: object) -> bool:
-        return isinstance(series, Series) and bool(np.isin(series.id, self.ids))
+        if not isinstance(series, Series) or series.source is not self._source:
+            return False
+        return bool(np.isin(series.id, self.ids))
 
     # ---- others from it -------------------------------------------------------------------------------
 
@@ -127,8 +143,8 @@ class Cohort(Questions):
         """Those of these series that meet more conditions, given as in `Lake.query`."""
         from dicomlake.catalog.query import parse
 
-        more = parse(*conditions, **wanted)
-        return self & Cohort(self._source, self._source.matching(more), more)
+        more, stamp = parse(*conditions, **wanted), self._source.stamp
+        return self & Cohort(self._source, self._source.matching(more), more, stamp)
 
     def __and__(self, other: Cohort) -> Cohort:
         from dicomlake.catalog.query import And
@@ -149,8 +165,10 @@ class Cohort(Questions):
         """All other series of the lake."""
         from dicomlake.catalog.query import And, Not
 
-        others = without(self._source.matching(And(())), self.ids)
-        return Cohort(self._source, others, None if self.expression is None else Not(self.expression))
+        stamp, every = self._source.stamp, And(())
+        everything = Cohort(self._source, self._source.matching(every), every, stamp)
+        expression = None if self.expression is None else Not(self.expression)
+        return self._with(without(everything.ids, self.ids), expression)
 
     def _combined(
         self,
@@ -164,8 +182,12 @@ class Cohort(Questions):
             raise QueryError("the cohorts are of two lakes: only those of one lake can be combined")
         ids = combine(self.ids, other.ids)
         if self.expression is None or other.expression is None:
-            return Cohort(self._source, ids)
-        return Cohort(self._source, ids, join(self.expression, other.expression))
+            return self._with(ids, None)
+        return self._with(ids, join(self.expression, other.expression))
+
+    def _with(self, ids: Ids, expression: Expression | None) -> Cohort:
+        """Other series, as of the change that this cohort is of."""
+        return Cohort(self._source, ids, expression, (self._catalog, self._change))
 
     # ---- facts ----------------------------------------------------------------------------------------
 
@@ -189,11 +211,18 @@ class Cohort(Questions):
         columns: elements of each instance to show. Looks into the headers of every series.
         """
         from dicomlake.catalog.query import parse
+        from dicomlake.catalog.query.expressions import is_positive
 
         expression = parse(*conditions, **wanted)
-        found = self.where(*conditions, **wanted).table(*columns, level="instance")
-        uids = [uid for i in self.ids.tolist() for uid in self._source.instances_where(i, expression)]
-        return found[found["SOPInstanceUID"].isin(uids)].reset_index(drop=True)
+        some = self.where(*conditions, **wanted) if is_positive(expression) else self
+        found = some.table(*columns, level="instance")
+        met = {
+            (key.series_uid, uid)
+            for i, key in zip(some.ordered.tolist(), some.keys, strict=True)
+            for uid in self._source.instances_where(i, expression)
+        }
+        pairs = zip(found["SeriesInstanceUID"], found["SOPInstanceUID"], strict=True)
+        return found[[pair in met for pair in pairs]].reset_index(drop=True)
 
     def explain(self) -> Explanation:
         """How many series each condition left, and which one left none.

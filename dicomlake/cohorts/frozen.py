@@ -231,13 +231,17 @@ def _changes(was: Member, now: Member | None) -> Iterator[Change]:
         return
     if was.instances != now.instances:
         yield Change(was.key, "instances", f"{was.instances} then, {now.instances} now")
-    pixels = _voxels(was) != _voxels(now)
+    known = bool(_voxels(was)) and bool(_voxels(now))
+    pixels = known and _voxels(was) != _voxels(now)
     if was.objects != now.objects and was.instances == now.instances:
-        header = was.headers != now.headers or not pixels
-        if header:
+        if was.headers != now.headers:
             yield Change(was.key, "header")
-        if pixels or not (_voxels(was) and _voxels(now)):
-            yield Change(was.key, "pixels", "" if pixels else "not told apart: no volume was built")
+        if pixels:
+            yield Change(was.key, "pixels")
+        elif was.headers == now.headers:
+            yield Change(
+                was.key, "header", "what is not catalogued" + ("" if known else ", or pixels: no volume")
+            )
     elif pixels and was.objects == now.objects:
         yield Change(was.key, "volumes", f"{len(was.volumes)} then, {len(now.volumes)} now")
 

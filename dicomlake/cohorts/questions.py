@@ -124,6 +124,7 @@ class Questions(ABC):
         """
         from dicomlake.cohorts.telling import protocols
 
+        by = [by] if isinstance(by, str) else by
         return protocols.protocols(self.table(*protocols.needed(by)), by=by, tolerance=tolerance, rare=rare)
 
     def drift(

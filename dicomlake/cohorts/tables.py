@@ -75,7 +75,8 @@ def _series(source: Source, ids: npt.NDArray[np.int64], columns: Sequence[str]) 
 def _grouped(source: Source, ids: npt.NDArray[np.int64], columns: Sequence[str], level: str) -> pd.DataFrame:
     """One row a patient or study: how many of what is below it, and the values that occur in it."""
     by = list(_GROUPS[level])
-    shown = [name for name in columns or _SHOWN[level] if name not in by]
+    counted = (*by, "studies", "series", "instances")
+    shown = [name for name in columns or _SHOWN[level] if name not in counted]
     facts = source.series_table(ids, [*by, "StudyInstanceUID", "instances"])
     facts = facts.loc[:, ~facts.columns.duplicated()]
     groups = facts.groupby(by, sort=False, dropna=False)

@@ -48,8 +48,13 @@ class Made(NamedTuple):
     pet_date: str | None
 
 
-def write(folder: Path, *, patients: int = PATIENTS, seed: int = 0) -> list[Made]:
-    """Write all objects and `clinical.csv`; return what was made, by patient and visit."""
+def write(folder: str | Path, *, patients: int = PATIENTS, seed: int = 0) -> list[Made]:
+    """Write all objects and `clinical.csv`; return what was made, by patient and visit.
+
+    folder: made when missing; files of the same name are replaced.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for exam in exams(patients, seed):
         for path, made in _objects(exam):
             h.write(made, folder / path)

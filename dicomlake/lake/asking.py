@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dicomlake import __version__
 from dicomlake.catalog import frozen, journal, reader, schema
-from dicomlake.errors import QueryError
+from dicomlake.errors import CatalogError, QueryError
 from dicomlake.lake.keeping import Keeping
 from dicomlake.records import SeriesKey, Volume
 from dicomlake.tables import frame
@@ -57,8 +57,8 @@ class Asking(Keeping):
         from dicomlake.catalog.query import parse
         from dicomlake.cohorts.cohort import Cohort
 
-        expression = parse(*conditions, **wanted)
-        return Cohort(self, self.matching(expression), expression)
+        expression, stamp = parse(*conditions, **wanted), self.stamp
+        return Cohort(self, self.matching(expression), expression, stamp)
 
     def sql(self, query: str) -> Answer:
         """The answer to one SELECT on the mirror: `lake.sql("select * from series").df()`.
@@ -134,9 +134,13 @@ class Asking(Keeping):
         """
         from dicomlake.catalog.query import to_json
 
-        with self._catalog.read() as view:
-            members = tuple(frozen.states(view, cohort.ordered.tolist()))
+        keys = cohort.keys
+        with self._catalog.read() as view:  # what they are in one view, whatever came since they were found
+            ids = frozen.current_ids(view, keys)
+            members = tuple(frozen.states(view, [ids[key] for key in keys if key in ids]))
             change = schema.head(view)
+        if len(members) != len(cohort):
+            raise CatalogError("series of this cohort are gone: make it again")
         expression = cohort.expression
         query = None if expression is None else json.loads(to_json(expression))
         signed = (__version__, who or journal.login(), journal.now())
@@ -186,17 +190,18 @@ class Asking(Keeping):
         """Those of these series that the lake holds, in this order."""
         from dicomlake.cohorts.cohort import Cohort
 
+        stamp = self.stamp
         with self._catalog.read() as view:
             ids = frozen.current_ids(view, keys)
-        return Cohort.chosen(self, list(ids.values()))
+        return Cohort.chosen(self, list(ids.values()), stamp)
 
     def requery(self, query: dict[str, Any]) -> Cohort:
         """What meets conditions now that were kept as JSON."""
         from dicomlake.catalog.query import from_json
         from dicomlake.cohorts.cohort import Cohort
 
-        expression = from_json(json.dumps(query))
-        return Cohort(self, self.matching(expression), expression)
+        expression, stamp = from_json(json.dumps(query)), self.stamp
+        return Cohort(self, self.matching(expression), expression, stamp)
 
     # ---- what a Cohort needs --------------------------------------------------------------------------
 
@@ -258,14 +263,21 @@ class Asking(Keeping):
     def columns(self, ids: Ids, names: Sequence[str]) -> Mapping[str, Sequence[Any]]:
         """Values of elements and facts of series, in this order; a tuple where they vary."""
         from dicomlake.catalog.query.columns import columns
+        from dicomlake.catalog.tabular import absent
 
-        return columns(self._session(), ids.tolist(), names, self.headers)
+        session = self._session()
+        if len(absent(session, ids)):  # late instances came since the ids were found
+            ids = self.current(ids)
+        return columns(session, ids.tolist(), names, self.headers)
 
     def series_table(self, ids: Ids, names: Sequence[str]) -> pd.DataFrame:
         """Columns of the table of series, in this order."""
         from dicomlake.catalog.tabular import series_table
 
-        return series_table(self._session(), ids, names)
+        try:
+            return series_table(self._session(), ids, names)
+        except KeyError:  # late instances came since the ids were found
+            return series_table(self._session(), self.current(ids), names)
 
     def instance_columns(
         self, series_id: int, names: Sequence[str]
@@ -284,7 +296,7 @@ class Asking(Keeping):
     def keys_of(self, ids: Ids) -> list[SeriesKey]:
         """The UIDs of series, in this order."""
         found = self.series_table(ids, ("StudyInstanceUID", "SeriesInstanceUID"))
-        return [SeriesKey(*row) for row in found.itertuples(index=False)]
+        return list(map(SeriesKey, found["StudyInstanceUID"].tolist(), found["SeriesInstanceUID"].tolist()))
 
     def volumes_of(self, keys: Sequence[SeriesKey]) -> Mapping[SeriesKey, Sequence[Volume]]:
         """The volumes of many series."""

@@ -90,9 +90,11 @@ class Reading:
         with self._catalog.read() as view:
             if not reader.unsettled(view):
                 return
+        from dicomlake.catalog.clinical_rows import rematch
         from dicomlake.ingest.settle import settle_leftovers
 
         settle_leftovers(self._catalog, self._storage)
+        rematch(self._catalog)
 
     def _index_words(self) -> None:
         """Make the words of what settled since findable; a lake that cannot be written stays as it is."""
@@ -175,6 +177,11 @@ class Reading:
     def series_row(self, series_id: int) -> Row:
         """The catalog's row of a series."""
         return self.series_rows([series_id])[0]
+
+    def series_id(self, key: SeriesKey) -> int | None:
+        """The id of the catalog's row of a series now."""
+        with self._catalog.read() as view:
+            return reader.series_id(view, key)
 
     def series_rows(self, ids: Sequence[int]) -> list[Row]:
         """The rows of several series, in this order."""

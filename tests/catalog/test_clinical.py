@@ -360,7 +360,7 @@ def test_a_rebuilt_catalog_has_the_same_cells_matched_anew(parts: Parts) -> None
     parts.take([_study(30, PatientID="007", StudyDate="20200109")])
     rematch(parts.catalog)
     before, listed = _cells(parts.catalog), _table(parts)
-    rebuild_catalog(parts.catalog, parts.storage, parts.root, show=False)
+    rebuild_catalog(parts.catalog, parts.storage, show=False)
     assert before[0][3] == f"{ROOT}.30"
     assert _cells(parts.catalog) == before
     assert _table(parts) == listed

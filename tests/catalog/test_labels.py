@@ -237,7 +237,7 @@ def _some_history(parts: Parts) -> None:
 def test_a_rebuilt_catalog_has_the_same_rows_of_the_same_people(parts: Parts) -> None:
     _some_history(parts)
     before = _rows(parts.catalog)
-    rebuild_catalog(parts.catalog, parts.storage, parts.root, show=False)
+    rebuild_catalog(parts.catalog, parts.storage, show=False)
     assert len(before) == 6
     assert _rows(parts.catalog) == before
 
@@ -297,7 +297,7 @@ def test_damaged_and_missing_entries_are_named_and_stop_no_other(parts: Parts) -
         found = journal.check(view, parts.storage)
     expected = [("annotation_damaged", first), ("annotation_missing", f"{journal.FOLDER}/00000002")]
     assert [(one.kind, one.scope) for one in found] == expected
-    rebuild_catalog(parts.catalog, parts.storage, parts.root, show=False)
+    rebuild_catalog(parts.catalog, parts.storage, show=False)
     assert _values(parts) == [True]
     with parts.catalog.read() as view:
         kept = view.execute(select(schema.finding.c.kind).order_by(schema.finding.c.kind)).scalars().all()

@@ -124,6 +124,12 @@ class Mirror:
         with self._guard:
             return self._mend()
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """While this lasts, no thread of this process refreshes what is shown."""
+        with self._guard:
+            yield
+
     @property
     def files(self) -> Files:
         """Where the parts are."""

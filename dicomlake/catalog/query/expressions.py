@@ -161,6 +161,16 @@ def _conditions_in(expression: Expression) -> Iterator[Condition]:
             yield from _conditions_in(term)
 
 
+def is_positive(expression: Expression) -> bool:
+    """Whether a series meets an expression wherever one of its instances does: it asks for nothing absent."""
+    if isinstance(expression, Not):
+        return False
+    return all(
+        not condition.every and condition.operator not in ("missing", "empty", "count")
+        for condition in conditions_in(expression)
+    ) and not (isinstance(expression, And | Or) and not all(map(is_positive, expression.terms)))
+
+
 def without_index(condition: Condition) -> Condition:
     """The same of any item and value."""
     source = resolve(condition.path)

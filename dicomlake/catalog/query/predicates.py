@@ -198,7 +198,7 @@ def _of_range(source: ElementPath, condition: Condition) -> Predicate:
     if all(s is not None or m is None for s, m in zip(spans, members, strict=True)):
         found.append(sql(f"({{}} AND {_NUMERIC})", touches(ranged(operator, spans))))
     if any(isinstance(member, str) for member in members):
-        found.append(sql("(low IS NULL AND {})", words))
+        found.append(sql("((low IS NULL OR vr IN ('DA', 'TM', 'DT')) AND {})", words))
     return Predicate(either(found))
 
 
