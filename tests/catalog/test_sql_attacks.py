@@ -392,3 +392,26 @@ def test_polars_and_arrow_are_given_or_named(lake: Lake) -> None:
                 get()
         else:
             assert column(get()) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "WITH tail_labels AS (FROM tail_labels) SELECT * FROM tail_labels",
+        "WITH a AS (FROM tail_labels), tail_labels AS (SELECT 1) FROM a",
+        "WITH duckdb_views AS (FROM duckdb_views) SELECT * FROM duckdb_views",
+        'WITH "x/state.json" AS (FROM "x/state.json") SELECT * FROM "x/state.json"',
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM tail_series WHERE n < 3) FROM r",
+    ],
+)
+def test_a_name_in_with_opens_no_hidden_table(tmp_path: Path, statement: str) -> None:
+    import dicomlake
+    from tests.objects import series
+
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(series(1), volumes=False)
+        lake.query().set_label("quality", "good")
+        assert len(lake.sql("SELECT * FROM labels").rows()) == 1
+        with pytest.raises(QueryError):
+            lake.sql(statement).rows()
+        assert lake.sql("WITH a AS (FROM labels), b AS (FROM a) SELECT count(*) FROM b").rows() == [(1,)]

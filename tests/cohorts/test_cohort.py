@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,3 +204,71 @@ def test_cohorts_of_two_lakes_do_not_combine(lake: Lake, tmp_path: Path) -> None
 def test_a_cohort_without_conditions_has_nothing_to_explain(lake: Lake) -> None:
     with pytest.raises(QueryError, match="chosen one by one"):
         lake.query()[:2].explain()
+
+
+# --- found by adversaries ------------------------------------------------------------------------------
+
+
+def test_instances_that_come_while_a_query_is_answered_lose_no_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(series(2))
+        matching = type(lake).matching
+
+        def late(self: Lake, expression: object) -> object:
+            found = matching(self, expression)  # type: ignore[arg-type]
+            monkeypatch.undo()
+            lake.ingest(dicom(9))
+            return found
+
+        monkeypatch.setattr(type(lake), "matching", late)
+        cohort = lake.query(Modality="CT")
+        assert [one.uid for one in cohort] == [f"{ROOT}.1.1"]
+        frozen = cohort.freeze("all of it")
+        assert [member.instances for member in frozen.row.members] == [3]
+
+
+def test_a_series_is_the_same_one_after_a_rebuild_and_in_another_process(tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(series(2, f"{ROOT}.1.2", SeriesDescription="two"))
+        lake.ingest(series(2, f"{ROOT}.1.1", SeriesDescription="one"))
+        held = lake.query(SeriesDescription="two")[0]
+        travelled = pickle.dumps(held)
+        lake.ingest(dicom(7, series=f"{ROOT}.1.2", SeriesDescription="two"))
+        assert held.header(f"{ROOT}.1.2.7")["InstanceNumber"] == ("7",)
+        lake.rebuild(progress=False)
+        for one in (held, pickle.loads(travelled)):
+            assert one.uid == f"{ROOT}.1.2"
+            assert one.header()["SeriesDescription"] == ("two",)
+        lake.set_label(held, "quality", "bad")
+        assert [one.uid for one in lake.query(label__quality="bad")] == [f"{ROOT}.1.2"]
+
+
+def test_instances_are_asked_for_what_they_lack(tmp_path: Path) -> None:
+    first, second = f"{ROOT}.1.1", f"{ROOT}.1.2"
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(dicom(1, EchoTime=1), dicom(2), dicom(1, series=second, EchoTime=5))
+        every = lake.query()
+
+        def found(**wanted: object) -> list[str]:
+            return every.instances(**wanted)["SOPInstanceUID"].tolist()
+
+        assert found(EchoTime__missing=True) == [f"{first}.2"]
+        assert found(EchoTime__ne=1) == [f"{first}.2", f"{second}.1"]
+        assert found(EchoTime__all__ge=1) == [f"{first}.1", f"{second}.1"]
+
+
+def test_facets_of_a_small_lake_follow_what_is_selected(lake: Lake, headers: list[pydicom.Dataset]) -> None:
+    found = lake.facets("Modality", "KVP", selected={"Modality": ["CT"], "StudyDate": "2023"})
+    wanted: dict[str, set[str]] = {}
+    for ds in headers:
+        if ds.StudyDate.startswith("2023"):
+            wanted.setdefault(ds.Modality, set()).add(str(ds.SeriesInstanceUID))
+    counts = dict(zip(found["Modality"].values, found["Modality"].counts.tolist(), strict=True))
+    assert counts == {name: len(uids) for name, uids in wanted.items()}
+    assert int(found["KVP"].counts.sum()) == len(wanted["CT"])
+    among = lake.facets("Modality", among=lake.query(Modality="PT"))["Modality"]
+    assert among.values == ("PT",)
+    days = lake.facets("Modality", selected={"StudyDate": "2023-06"})["Modality"]
+    assert int(days.counts.sum()) == len(lake.query(StudyDate="2023-06"))

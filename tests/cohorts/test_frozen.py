@@ -216,3 +216,27 @@ def test_a_citation_names_the_cohort_its_collections_and_the_program(lake: Lake)
     ris = frozen.cite("ris")
     assert ris.count("TY  - ") == ris.count("ER  - ") == 3
     assert "TI  - Lungs & more" in ris
+
+
+def test_whatever_is_edited_in_an_export_is_noticed(lake: Lake, tmp_path: Path) -> None:
+    file = lake.query(Modality="MR").freeze("sealed").export(tmp_path / "a.json")
+    whole = json.loads(file.read_text())
+    for name, value in (("who", "somebody else"), ("query", None), ("change", 999), ("name", "other")):
+        file.write_text(json.dumps(whole | {name: value}))
+        with pytest.raises(QueryError, match="was changed"):
+            lake.import_cohort(file)
+
+
+def test_the_digest_is_of_the_content_and_not_of_the_lake(lake: Lake) -> None:
+    before = lake.query(Modality="MR").freeze("before")
+    lake.rebuild(progress=False)
+    assert lake.query(Modality="MR").freeze("after").digest == before.digest
+
+
+def test_volumes_that_are_built_later_change_nothing(tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake2", create=True) as lake:
+        lake.ingest(series(3), volumes=False)
+        frozen = lake.query().freeze("unbuilt")
+        lake.build_volumes(progress=False)
+        assert not frozen.diff()
+        assert len(frozen.cohort()) == 1

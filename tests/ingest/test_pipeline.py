@@ -334,7 +334,7 @@ def test_processes_do_the_same_as_threads(tmp_path: Path) -> None:
                     lake.rows("series"),
                     originals(lake),
                     lake.findings(),
-                    [(v.series, v.shape, v.store_sha256) for v in lake.volumes()],
+                    [(v.series, v.shape, v.info["voxels"]) for v in lake.volumes()],
                 )
             )
     assert found[0] == found[1]
