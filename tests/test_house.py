@@ -22,6 +22,7 @@ LAYERS = {
     "records": 0,
     "settings": 1,
     "progress": 0,
+    "forking": 0,
     "tables": 0,
     "datasets": 1,
     "dicom": 1,

@@ -28,6 +28,12 @@ class Database(ABC):
     path: Path | None
     read_only: bool
 
+    def forked(self) -> object:
+        """Begin anew in a forked process; returns the connections, which are the parent's."""
+        parents = self.engine.pool
+        self.engine.dispose(close=False)
+        return parents
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view of the catalog."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from dicomlake import forking
 from dicomlake.catalog import journal, reader, schema
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror import Mirror
@@ -45,6 +46,7 @@ class Reading:
             must_exist=held and not fresh,
         )
         self._mirror = Mirror(self._catalog, root / layout.MIRROR)
+        forking.watch(self)
         if not self.read_only:
             self._storage.sweep()
             with suppress(StorageFull):  # what is there can be read all the same
@@ -62,6 +64,10 @@ class Reading:
         self._mirror.close()
         self._catalog.close()
         self._storage.close()
+
+    def forked(self) -> None:
+        """Begin anew in a forked process, as worker processes of torch and multiprocessing are by default."""
+        forking.leave(self._mirror.forked(), self._catalog.database.forked())
 
     def __reduce__(self) -> tuple[Callable[[str], Reading], tuple[str]]:
         """A lake travels to another process as its place; it is opened there once."""

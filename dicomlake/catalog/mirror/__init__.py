@@ -66,6 +66,14 @@ class Mirror:
         if self._temporary:
             self._temporary.cleanup()
 
+    def forked(self) -> object:
+        """Begin anew in a forked process; returns what is the parent's, which must not be freed."""
+        parents = (self._shown, self._guard, self._merging, self._temporary)
+        self._guard = threading.RLock()
+        self._seen = self._shown = self._merging = self._temporary = None
+        self._shown_of = ""
+        return parents
+
     def session(self) -> Session:
         """The documented tables in DuckDB, brought up to the newest change.
 
