@@ -1,4 +1,4 @@
-"""A forked process, as workers of torch and multiprocessing are on Linux, works with the lake of its parent."""
+"""A forked process, as workers of torch and multiprocessing are on Linux, works with its parent's lake."""
 
 from __future__ import annotations
 
