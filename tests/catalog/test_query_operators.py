@@ -407,3 +407,9 @@ def test_harmless_conditions_are_shown_as_they_were_asked() -> None:
     assert str(parse("Modality!=CT")) == "not Modality=CT"
     assert str(parse(PatientName__missing=True)) == "PatientName__missing=True"
     assert str(parse()) == ""
+
+
+@pytest.mark.parametrize("name", ["TransferSyntaxUID", "0002,0010", "PixelData", "7FE0,0010"])
+def test_what_is_not_catalogued_is_refused_rather_than_found_nowhere(name: str) -> None:
+    with pytest.raises(QueryError, match="is not catalogued"):
+        parse(**{f"{name}__missing": True})

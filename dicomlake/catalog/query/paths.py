@@ -86,6 +86,12 @@ class ElementPath:
         return tuple(".".join(names[:i]) for i in range(1, len(names)))
 
 
+_NOT_CATALOGUED = {
+    0x0002: "File Meta Information is of files; TransferSyntaxUID is in the table instances of lake.sql",
+    0x7FE0: "ask what became of the pixels, as verdict=, shape= or volumes=",
+}
+
+
 def _tag(name: str) -> int | None:
     written = _TAG.fullmatch(name)
     return int(written[1] + written[2], 16) if written else standard.tag_of(name)
@@ -102,6 +108,9 @@ def element(name: str) -> ElementPath:
     found = ElementPath(tuple(_step(segment, whole) for segment in segments), component)
     if component is not None and found.vr != "PN":
         raise QueryError(f"{whole!r}: only names have a {COMPONENTS[component]} component")
+    group = None if found.tag is None else found.tag >> 16
+    if group in _NOT_CATALOGUED:
+        raise QueryError(f"{whole!r} is not catalogued: {_NOT_CATALOGUED[group]}")
     if found.value_index is not None and found.vr == "SQ":
         raise QueryError(f"{whole!r} is an item: name an element in it, as in '{whole}.Keyword'")
     return found
