@@ -186,7 +186,7 @@ def test_a_digest_covers_all_that_a_store_is_made_from(folder: Path) -> None:
     from dicomlake.volumes.plan import plan
 
     with dicomlake.open(folder) as lake:
-        (one,) = plan(KEY, lake.headers(lake.query()[0]._id))
+        (one,) = plan(KEY, lake.headers(lake.query()[0].id))
         held = {instance.sop_instance_uid: instance for instance in lake.instances(KEY)}
     volume, frames = one.volume, one.frames
     digest = versions.plan_digest(one, held)

@@ -182,14 +182,15 @@ class Counting:
     def __init__(self, lake: Lake) -> None:
         self.asked = 0
         self._lake = lake
-        self._id = of(lake, 0)[0]._id
+        self._id = of(lake, 0)[0].id
+        self._row = lake.series_row(self._id)
 
     def __getattr__(self, name: str) -> Any:
         self.asked += 1
         return getattr(self._lake, name)
 
     def series(self, count: int) -> list[Series]:
-        return [Series(self, self._id) for _ in range(count)]  # type: ignore[arg-type]  # stands in for a lake
+        return [Series(self, self._id, self._row) for _ in range(count)]  # type: ignore[arg-type]  # stands in for a lake
 
 
 def test_a_thousand_series_are_opened_without_asking_for_anything(lake: Lake) -> None:

@@ -79,7 +79,7 @@ def assert_whole(lake: Lake) -> None:
     for one in lake.query():
         uids = {instance.sop_instance_uid for instance in one.instances}
         assert one.facts["instances"] == len(uids)
-        assert set(dict(iter(lake.headers(one._id)))) == uids
+        assert set(dict(iter(lake.headers(one.id)))) == uids
         for volume in one.volumes:
             assert volume.shape[0] <= len(uids)
     findings = lake.verify().findings
