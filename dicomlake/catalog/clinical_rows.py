@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, RowMapping, delete, select
+from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from dicomlake.catalog import journal, rows, schema
 from dicomlake.catalog.catalog import Catalog
@@ -21,6 +21,7 @@ from dicomlake.catalog.clinical_source import Cell, Column, Kind, days_of, text_
 from dicomlake.errors import QueryError
 
 _INFO = "clinical:"  # the rows of `info` that say how a table is joined, and what its columns are
+_MARK = "clinical-matched"  # the row of `info` with the newest series that all rows were matched against
 _KEYS = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 _FACTS = (*_KEYS, "text", "number")
 _PLAIN = ("source", "row", "name", "text", "number")
@@ -130,20 +131,32 @@ def described(view: Connection, table: str) -> dict[str, Any]:
 def rematch(catalog: Catalog) -> int:
     """Find again whom the rows of all tables belong to; return how many cells changed.
 
-    To be called after objects were taken in; costs nothing in a lake without clinical tables. Not in the
+    To be called after objects were taken in, and when a lake is opened: whoever took them in may have ended
+    before. Costs nothing in a lake without clinical tables, and where no series came since. Not in the
     journal, as it follows from it and the originals.
     """
     with catalog.read() as view:
-        if not any(moved for _table, moved in _moved(view)):
+        if not _info(view) or _matched(view) >= _newest(view):
             return 0
     with catalog.change("rematch") as (connection, v):
-        count = 0
+        count, newest = 0, _newest(connection)
         for _table, moved in _moved(connection):
             _close(connection, v, [cell for cell, _owner in moved])
             fresh = [{name: cell[name] for name in _PLAIN} | owner for cell, owner in moved]
             rows.add(connection, schema.clinical, v, fresh)
             count += len(moved)
+        journal.set_info(connection, _MARK, str(newest))
     return count
+
+
+def _newest(view: Connection) -> int:
+    """The change that the newest series is of."""
+    return int(view.execute(select(func.max(schema.series.c.v_from))).scalar() or 0)
+
+
+def _matched(view: Connection) -> int:
+    found = view.execute(select(schema.info.c.value).where(schema.info.c.name == _MARK)).scalar()
+    return int(found or 0)
 
 
 def _moved(view: Connection) -> Iterator[tuple[str, list[tuple[RowMapping, dict[str, Any]]]]]:
@@ -215,3 +228,16 @@ def _cell(cell: RowMapping | None, kind: Kind) -> Cell:
     if kind == "number":
         return int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else float(number)
     return text
+
+
+def require_known(view: Connection, paths: Iterable[str]) -> None:
+    """Raise QueryError for a path `clinical.<table>.<column>` that there is not: a typo is no answer."""
+    asked = [path.split(".", 2)[1:] for path in paths if path.startswith("clinical.")]
+    known = {table: list(facts["columns"]) for table, facts in _info(view).items()} if asked else {}
+    for table, column in asked:
+        if table not in known:
+            raise QueryError(f"there is no clinical table {table!r}: there are {', '.join(known) or 'none'}")
+        if column not in known[table]:
+            raise QueryError(
+                f"the clinical table {table!r} has no column {column!r}: it has {', '.join(known[table])}"
+            )

@@ -162,6 +162,20 @@ def volumes_of(connection: Connection, key: SeriesKey | None = None) -> list[Vol
     return [_volume(row) for row in connection.execute(query).mappings()]
 
 
+def volumes_of_many(connection: Connection, keys: Sequence[SeriesKey]) -> dict[SeriesKey, list[Volume]]:
+    """The volumes of each of these series, built or not, by number; a statement for some hundred series."""
+    table = schema.volume
+    found: dict[SeriesKey, list[Volume]] = {key: [] for key in keys}
+    uids = list(dict.fromkeys(key.series_uid for key in keys))
+    for start in range(0, len(uids), _MANY):
+        some = table.c.SeriesInstanceUID.in_(uids[start : start + _MANY])
+        for row in connection.execute(current(table).where(some).order_by(table.c.number)).mappings():
+            key = SeriesKey(row["StudyInstanceUID"], row["SeriesInstanceUID"])
+            if key in found:  # one SeriesInstanceUID may lie in several studies
+                found[key].append(_volume(row))
+    return found
+
+
 class Former(NamedTuple):
     """A volume that was replaced, and when; closed_at in ISO 8601, UTC."""
 

@@ -73,23 +73,6 @@ def index_missing(
             set_info(connection, _MARK, str(max(_mark(connection), after)))
 
 
-def index_series(
-    catalog: Catalog, storage: Files, key: SeriesKey, read_document: ReadDocument | None = None
-) -> int:
-    """Index the text of one series; return how many texts changed. Raises KeyError when it is not there."""
-    with catalog.read() as view:
-        series_id = view.execute(
-            schema.current(schema.series)
-            .where(schema.of_series(schema.series, key))
-            .with_only_columns(schema.series.c.id)
-        ).scalar()
-        if series_id is None:
-            raise KeyError(key)
-        found = {key: _read(view, storage, int(series_id), key, read_document)}
-    with catalog.change("documents") as (connection, v):
-        return _enter(connection, v, found)
-
-
 def unindexed(view: Connection) -> int:
     """How many series settled since the index was last brought up to date."""
     held = schema.series

@@ -52,17 +52,18 @@ def command(
     with open_lake(lake) as opened:
         try:
             cohort = opened.query(*conditions)
-            if explain or sql:
-                typer.echo(str(cohort.explain()) if explain else cohort.sql)
-                return
+            if explain:
+                found = cohort.explain()
+                return print_json(found.as_dict()) if as_json else typer.echo(str(found))
+            if sql:
+                return print_json({"sql": cohort.sql}) if as_json else typer.echo(cohort.sql)
             names = _COLUMNS if columns is None else (*columns.split(","), "SeriesInstanceUID")
             rows = cohort.rows() if columns is None else _rows(cohort, names)
         except QueryError as error:
             raise typer.BadParameter(str(error)) from error
     if as_json:
-        print_json(rows)
-        return
-    print_table(names, ([row.get(name) for name in names] for row in rows), right=("instances",))
+        return print_json(rows)
+    return print_table(names, ([row.get(name) for name in names] for row in rows), right=("instances",))
 
 
 def _rows(cohort: Cohort, names: Sequence[str]) -> list[dict[Any, Any]]:

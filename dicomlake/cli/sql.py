@@ -10,12 +10,17 @@ from dicomlake.cli.common import JsonOption, LakeOption, examples, open_lake, pr
 
 EXAMPLES = examples(
     'dicomlake sql "select Modality, count(*) as series from series group by all order by 2 desc"',
-    "dicomlake sql \"select text, instances from attribute where path = 'ConvolutionKernel'\"",
+    "dicomlake sql \"select text, instances from attributes where path = 'ConvolutionKernel'\"",
 )
 
 
 def command(
-    query: Annotated[str, typer.Argument(help="A SELECT on series, attribute, study, patient, volume.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="A SELECT on series, attributes, volumes, instances, studies, patients, labels …"
+        ),
+    ],
     lake: LakeOption = None,
     as_json: JsonOption = False,
 ) -> None:

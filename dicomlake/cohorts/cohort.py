@@ -141,9 +141,7 @@ class Cohort(Questions):
 
     def where(self, *conditions: str, **wanted: Any) -> Cohort:
         """Those of these series that meet more conditions, given as in `Lake.query`."""
-        from dicomlake.catalog.query import parse
-
-        more, stamp = parse(*conditions, **wanted), self._source.stamp
+        more, stamp = self._source.parsed(*conditions, **wanted), self._source.stamp
         return self & Cohort(self._source, self._source.matching(more), more, stamp)
 
     def __and__(self, other: Cohort) -> Cohort:
@@ -210,10 +208,9 @@ class Cohort(Questions):
 
         columns: elements of each instance to show. Looks into the headers of every series.
         """
-        from dicomlake.catalog.query import parse
         from dicomlake.catalog.query.expressions import is_positive
 
-        expression = parse(*conditions, **wanted)
+        expression = self._source.parsed(*conditions, **wanted)
         some = self.where(*conditions, **wanted) if is_positive(expression) else self
         found = some.table(*columns, level="instance")
         met = {

@@ -42,6 +42,9 @@ class Source(SeriesSource, Protocol):
     def storage(self) -> Storage:
         """Where results are kept."""
 
+    def parsed(self, *conditions: str, **wanted: Any) -> Expression:
+        """Conditions as `Lake.query` takes them."""
+
     def matching(self, expression: Expression) -> Ids:
         """The series that meet an expression."""
 

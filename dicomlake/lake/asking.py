@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomlake import __version__
-from dicomlake.catalog import frozen, journal, reader, schema
+from dicomlake.catalog import clinical_rows, frozen, journal, reader, schema
 from dicomlake.errors import CatalogError, QueryError
 from dicomlake.lake.keeping import Keeping
 from dicomlake.records import SeriesKey, Volume
@@ -54,10 +54,9 @@ class Asking(Keeping):
         All operators: docs/reference/query.md.
         Raises QueryError naming the condition that cannot be understood.
         """
-        from dicomlake.catalog.query import parse
         from dicomlake.cohorts.cohort import Cohort
 
-        expression, stamp = parse(*conditions, **wanted), self.stamp
+        expression, stamp = self.parsed(*conditions, **wanted), self.stamp
         return Cohort(self, self.matching(expression), expression, stamp)
 
     def sql(self, query: str) -> Answer:
@@ -218,6 +217,16 @@ class Asking(Keeping):
             described = series_with(view, words, kinds="description")
         return [*((key.study_uid, "") for key in told), *described]
 
+    def parsed(self, *conditions: str, **wanted: Any) -> Expression:
+        """Conditions as `query` takes them. Raises QueryError for what nobody can understand or find."""
+        from dicomlake.catalog.query import parse
+        from dicomlake.catalog.query.expressions import conditions_in
+
+        expression = parse(*conditions, **wanted)
+        with self._catalog.read() as view:
+            clinical_rows.require_known(view, (one.path for one in conditions_in(expression)))
+        return expression
+
     def matching(self, expression: Expression) -> Ids:
         """Ids of the series that meet an expression, ascending."""
         from dicomlake.catalog.query import matching
@@ -265,6 +274,8 @@ class Asking(Keeping):
         from dicomlake.catalog.query.columns import columns
         from dicomlake.catalog.tabular import absent
 
+        with self._catalog.read() as view:
+            clinical_rows.require_known(view, names)
         session = self._session()
         if len(absent(session, ids)):  # late instances came since the ids were found
             ids = self.current(ids)
@@ -300,7 +311,5 @@ class Asking(Keeping):
 
     def volumes_of(self, keys: Sequence[SeriesKey]) -> Mapping[SeriesKey, Sequence[Volume]]:
         """The volumes of many series."""
-        from dicomlake.catalog.bulk import volumes_of_many
-
         with self._catalog.read() as view:
-            return volumes_of_many(view, keys)
+            return reader.volumes_of_many(view, keys)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dicomlake.catalog import reader
+from dicomlake.catalog.clinical_rows import rematch
 from dicomlake.lake.asking import Asking
 from dicomlake.records import Finding, Instance, SeriesKey, Volume
 
@@ -57,7 +58,6 @@ class Lake(Asking):
         progress: None shows a bar where somebody looks.
         Raises StorageFull when the device is full: what was stored before is safe.
         """
-        from dicomlake.catalog.clinical_rows import rematch
         from dicomlake.ingest.pipeline import Options, ingest
 
         options = Options(link=link, workers=workers, show=progress)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dicomlake import forking
 from dicomlake.catalog import journal, reader, schema
 from dicomlake.catalog.catalog import Catalog
+from dicomlake.catalog.clinical_rows import rematch
 from dicomlake.catalog.mirror import Mirror
 from dicomlake.catalog.schema import SERIES_COLUMNS, VOLUME_COLUMNS
 from dicomlake.errors import StorageFull
@@ -52,6 +53,7 @@ class Reading:
             with suppress(StorageFull):  # what is there can be read all the same
                 self._settle_leftovers()
                 journal.replay(self._catalog, self._storage)
+                rematch(self._catalog)
 
     def __enter__(self) -> Self:
         return self
@@ -96,11 +98,9 @@ class Reading:
         with self._catalog.read() as view:
             if not reader.unsettled(view):
                 return
-        from dicomlake.catalog.clinical_rows import rematch
         from dicomlake.ingest.settle import settle_leftovers
 
         settle_leftovers(self._catalog, self._storage)
-        rematch(self._catalog)
 
     def _index_words(self) -> None:
         """Make the words of what settled since findable; a lake that cannot be written stays as it is."""

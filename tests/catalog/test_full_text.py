@@ -19,7 +19,7 @@ from sqlalchemy import text as sql
 from dicomlake.catalog import schema, text_query
 from dicomlake.catalog.documents import Hit, search, series_with
 from dicomlake.catalog.snippets import snippet
-from dicomlake.catalog.text_index import index_missing, index_series, unindexed
+from dicomlake.catalog.text_index import index_missing, unindexed
 from dicomlake.errors import QueryError
 from dicomlake.objects.documents import read_document
 from dicomlake.records import SeriesKey
@@ -447,14 +447,6 @@ def test_a_text_that_changed_is_found_as_it_is_now_and_kept_as_it_was(parts: Par
         indexed = view.execute(sql("SELECT count(*) FROM document_text")).scalar()
     assert [row["v_to"] is None for row in rows] == [False, True]
     assert indexed == 1
-
-
-def test_one_series_can_be_indexed_alone(parts: Parts) -> None:
-    parts.take([dicom(1, series=f"{ROOT}.1.1", size=2), dicom(1, series=f"{ROOT}.2.1", size=2)])
-    assert index_series(parts.catalog, parts.storage, SeriesKey(f"{ROOT}.2", f"{ROOT}.2.1")) == 1
-    assert [hit.series for hit in _found(parts, "small")] == [f"{ROOT}.2.1"]
-    with pytest.raises(KeyError):
-        index_series(parts.catalog, parts.storage, SeriesKey("1.2", "1.2.3"))
 
 
 def test_a_lake_that_was_never_indexed_says_so_and_an_empty_one_finds_nothing(parts: Parts) -> None:

@@ -272,3 +272,38 @@ def test_facets_of_a_small_lake_follow_what_is_selected(lake: Lake, headers: lis
     assert among.values == ("PT",)
     days = lake.facets("Modality", selected={"StudyDate": "2023-06"})["Modality"]
     assert int(days.counts.sum()) == len(lake.query(StudyDate="2023-06"))
+
+
+def test_a_clinical_name_that_there_is_not_is_refused(lake: Lake) -> None:
+    for path in ("clinical.trial.armm", "clinical.trail.arm"):
+        for ask in (lake.query, lake.query().where, lake.query().instances):
+            with pytest.raises(QueryError, match="there is no clinical table|has no column"):
+                ask(**{path: "A"})
+        with pytest.raises(QueryError, match="there is no clinical table|has no column"):
+            lake.query().table(path)
+
+
+def test_dates_are_asked_as_dicom_asks_them(lake: Lake, headers: list[pydicom.Dataset]) -> None:
+    for written, low, high in (
+        ("20230401-20230630", "20230401", "20230630"),
+        ("20230601-", "20230601", "99999999"),
+        ("-20230601", "00000000", "20230601"),
+    ):
+        wanted = {str(ds.SeriesInstanceUID) for ds in headers if low <= ds.StudyDate <= high}
+        assert {one.uid for one in lake.query(StudyDate=written)} == wanted
+        assert wanted
+    assert len(lake.query(StudyDate="-")) == 0
+
+
+def test_clinical_rows_are_matched_again_when_whoever_took_objects_in_ended_before(tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(dicom(1, AccessionNumber="one"))
+        rows = [{"AccessionNumber": "one", "x": 1}, {"AccessionNumber": "two", "x": 2}]
+        lake.import_clinical("reads", rows, on="AccessionNumber")
+        later = dicom(1, series=f"{ROOT}.2.1", AccessionNumber="two")
+        with pytest.MonkeyPatch.context() as patch:  # the process ends before the last step of an ingest
+            patch.setattr("dicomlake.lake.lake.rematch", lambda _catalog: 0)
+            lake.ingest(later)
+        assert len(lake.query(**{"clinical.reads.x": 2})) == 0
+    with dicomlake.open(tmp_path / "lake") as lake:
+        assert [one.uid for one in lake.query(**{"clinical.reads.x": 2})] == [f"{ROOT}.2.1"]

@@ -15,7 +15,7 @@ import xarray as xr
 from sqlalchemy import event
 
 import dicomlake
-from dicomlake.catalog.bulk import instances_of_many, volumes_of_many
+from dicomlake.catalog.reader import volumes_of_many
 from dicomlake.cohorts.arrays.collection import Collection, open_cohort
 from dicomlake.errors import VolumeError
 from dicomlake.lake import Lake
@@ -214,16 +214,14 @@ def test_all_volumes_are_read_in_a_few_statements(lake: Lake) -> None:
     with lake._catalog.read() as view:
         event.listen(view.engine, "before_cursor_execute", note)
         try:
-            found, instances = volumes_of_many(view, many), instances_of_many(view, many)
+            found = volumes_of_many(view, many)
         finally:
             event.remove(view.engine, "before_cursor_execute", note)
-    assert len(statements) == 6  # three for volumes, three for instances
+    assert len(statements) == 3
     assert list(found) == many
     for key in keys:
         assert found[key] == lake.series_volumes(key)
-        assert instances[key] == lake.instances(key)
     assert found[many[-1]] == []
-    assert not instances[many[-1]]
 
 
 def test_volumes_in_bulk_are_those_of_today_and_of_the_very_study(tmp_path: Path) -> None:
@@ -241,7 +239,6 @@ def test_volumes_in_bulk_are_those_of_today_and_of_the_very_study(tmp_path: Path
         with lake._catalog.read() as view:
             for key in two:
                 assert volumes_of_many(view, [key]) == {key: lake.series_volumes(key)}
-                assert instances_of_many(view, [key]) == {key: lake.instances(key)}
                 (volume,) = volumes_of_many(view, [key])[key]
                 assert volume.version == 2
 

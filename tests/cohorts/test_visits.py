@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomlake.cohorts.telling.following import followed_by
-from dicomlake.cohorts.telling.visits import nearest, per_patient, visit_numbers, visits
+from dicomlake.cohorts.telling.visits import nearest, per_patient, visits
 from dicomlake.errors import QueryError
 
 DATES = ("20200101", "20200101", "20200102", "20200229", "20200229", "20210301", None, "2020-13-45")
@@ -123,17 +123,6 @@ def test_visits_are_those_of_a_loop_over_the_studies(frame: pd.DataFrame, gap: i
         tuple(None if one is pd.NA else one for one in r) for r in shown.itertuples(index=False)
     ] == expected
     assert found["dated"].tolist() == [one[0] is not None for one in expected]
-
-
-@settings(deadline=None, max_examples=80)
-@given(tables(), st.sampled_from([0, 60]))
-def test_the_number_of_a_rows_visit_is_that_of_the_listing(frame: pd.DataFrame, gap: int) -> None:
-    numbers = visit_numbers(frame, gap_days=gap)
-    listed = visits(frame, gap_days=gap)
-    counted = numbers.value_counts()
-    summed = listed.groupby("visit")["series"].sum()
-    assert counted.to_dict() == summed.to_dict()
-    assert numbers.isna().sum() == listed.loc[~listed["dated"], "series"].sum()
 
 
 @settings(deadline=None, max_examples=80)
@@ -334,7 +323,7 @@ def test_the_nearest_pair_of_each_is_the_one_with_the_fewest_days() -> None:
 
 def test_an_empty_cohort_has_neither_visits_nor_pairs() -> None:
     empty = table()
-    assert len(visits(empty)) == len(visit_numbers(empty)) == len(per_patient(empty, "last")) == 0
+    assert len(visits(empty)) == len(per_patient(empty, "last")) == 0
     assert len(followed_by(empty, table(row("a", "1.1", "20200101")), within_days=3)) == 0
 
 

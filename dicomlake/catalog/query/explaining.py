@@ -6,6 +6,7 @@ import difflib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,13 @@ class Explanation:
     def emptied(self) -> Step | None:
         """The condition that left no series, if one did."""
         return next((step for step in self.steps if step.left == 0), None) if self.total else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same in JSON types."""
+        steps = [
+            {"condition": str(step.condition), "alone": step.alone, "left": step.left} for step in self.steps
+        ]
+        return {"total": self.total, "steps": steps, "near": {one.value: one.series for one in self.near}}
 
     def __str__(self) -> str:
         rows = [("condition", "alone", "left"), ("every series", f"{self.total:,}", f"{self.total:,}")]

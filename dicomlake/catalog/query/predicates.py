@@ -7,6 +7,7 @@ which a summary fails only when none of its values can.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -141,8 +142,15 @@ def _as_stored(source: ElementPath, text: str) -> str:
     return f"{tag:08X}" if tag is not None else text.strip("()").replace(",", "").upper()
 
 
+_DATES = re.compile(r"(?=.{9,17}$)(\d{8})?-(\d{8})?")  # a range as PS3.4 C.2.2.2.5 writes it
+
+
 def _equal_ordered(source: ElementPath, member: Operand) -> Predicate:
     asked = _span(source.vr, member)
+    dates = _DATES.fullmatch(str(member)) if asked is None and source.vr == "DA" else None
+    if dates:
+        wanted = ranged("between", tuple(_span("DA", one) if one else None for one in dates.groups()))
+        return Predicate(touches(wanted), overlaps(wanted))
     if asked is None:  # "nan", a date that is none: such values are found as they are written
         return Predicate(Sql("text = ?", (str(member),)))
     wanted = ranged("between", (asked,))

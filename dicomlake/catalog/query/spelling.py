@@ -19,12 +19,6 @@ def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
     return [spelled[one] for one in found]
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """` Did you mean …?`, or nothing."""
-    found = near(word, known)
-    return f" Did you mean {' or '.join(found)}?" if found else ""
-
-
 def unknown_element(segment: str, whole: str) -> QueryError:
     """The error for a name that is no keyword, tag or fact."""
     from dicomlake.catalog.query.facts import NAMES

@@ -272,7 +272,7 @@ def open_cohort(
 ) -> Collection:
     """The series of a cohort as lazy xarray; nothing is read yet.
 
-    volumes_of: reads the volumes of many series at once (`catalog.bulk`); else they are read one by one.
+    volumes_of: reads the volumes of many series at once; else they are read one by one.
     volume: the number of one volume of each series; all unless given.
     units: "stored" or None for values as stored, "modality" for rescaled ones, "hu", "suv" (by body weight),
         "suv_lbm", "suv_bsa", "suv_ibw", "dose" or "adc".

@@ -125,17 +125,6 @@ def visits(table: pd.DataFrame, *, gap_days: float = 0) -> pd.DataFrame:
     return pd.DataFrame({**columns, "dated": dated})
 
 
-def visit_numbers(table: pd.DataFrame, *, gap_days: float = 0) -> pd.Series[Any]:
-    """The number of the visit, from 1 for each patient, that each row is of; missing where undated."""
-    import pandas as pd
-
-    found = course(table, gap_days)
-    first = np.flatnonzero(_starts(found.patient))
-    number = found.visit - found.visit[first[found.patient]] + 1
-    number = np.where(np.isnan(found.day), np.nan, number)
-    return pd.Series(_whole(number[found.study]), index=table.index, name="visit")
-
-
 def _whole(values: Any) -> Any:
     """Whole numbers, missing where NaN."""
     import pandas as pd
