@@ -231,10 +231,9 @@ def _cell(cell: RowMapping | None, kind: Kind) -> Cell:
 
 
 def require_known(view: Connection, paths: Iterable[str]) -> None:
-    """Raise QueryError for a path `clinical.<table>.<column>` that there is not: a typo is no answer."""
-    asked = [path.split(".", 2)[1:] for path in paths if path.startswith("clinical.")]
-    known = {table: list(facts["columns"]) for table, facts in _info(view).items()} if asked else {}
-    for table, column in asked:
+    """Raise QueryError for one of `clinical.<table>.<column>` that there is not: a typo is no answer."""
+    known = {table: list(facts["columns"]) for table, facts in _info(view).items()}
+    for _, table, column in (path.split(".", 2) for path in paths):
         if table not in known:
             raise QueryError(f"there is no clinical table {table!r}: there are {', '.join(known) or 'none'}")
         if column not in known[table]:

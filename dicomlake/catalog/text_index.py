@@ -22,8 +22,7 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import String
+from sqlalchemy.types import ARRAY, String
 
 from dicomlake.catalog import document_text, reader, rows, schema, writer
 from dicomlake.catalog.blocks import BlockError, SeriesHeaders

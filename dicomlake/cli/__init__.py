@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line; an expected error is one sentence, not a traceback."""
@@ -21,6 +23,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
-    except KeyboardInterrupt:
-        print("dicomlake: interrupted; what was acknowledged is safe", file=sys.stderr)  # noqa: T201
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:  # Typer makes one of the other
+            raise
+        print("dicomlake: interrupted; what was acknowledged is safe: run it again", file=sys.stderr)  # noqa: T201
+        raise SystemExit(_INTERRUPTED) from None

@@ -165,8 +165,9 @@ class Cohort(Questions):
 
         stamp, every = self._source.stamp, And(())
         everything = Cohort(self._source, self._source.matching(every), every, stamp)
-        expression = None if self.expression is None else Not(self.expression)
-        return self._with(without(everything.ids, self.ids), expression)
+        found = everything - self
+        found.expression = None if self.expression is None else Not(self.expression)
+        return found
 
     def _combined(
         self,
@@ -178,7 +179,10 @@ class Cohort(Questions):
             return NotImplemented
         if other._source is not self._source:
             raise QueryError("the cohorts are of two lakes: only those of one lake can be combined")
-        ids = combine(self.ids, other.ids)
+        mine, others = self.ids, other.ids
+        while self._change != other._change:  # instances came between the two
+            mine, others = self.ids, other.ids
+        ids = combine(mine, others)
         if self.expression is None or other.expression is None:
             return self._with(ids, None)
         return self._with(ids, join(self.expression, other.expression))

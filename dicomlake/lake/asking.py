@@ -223,9 +223,15 @@ class Asking(Keeping):
         from dicomlake.catalog.query.expressions import conditions_in
 
         expression = parse(*conditions, **wanted)
-        with self._catalog.read() as view:
-            clinical_rows.require_known(view, (one.path for one in conditions_in(expression)))
+        self._require_clinical([one.path for one in conditions_in(expression)])
         return expression
+
+    def _require_clinical(self, paths: Sequence[str]) -> None:
+        """Raise QueryError where one of these names a clinical column that there is not."""
+        clinical = [path for path in paths if path.startswith("clinical.")]
+        if clinical:
+            with self._catalog.read() as view:
+                clinical_rows.require_known(view, clinical)
 
     def matching(self, expression: Expression) -> Ids:
         """Ids of the series that meet an expression, ascending."""
@@ -274,8 +280,7 @@ class Asking(Keeping):
         from dicomlake.catalog.query.columns import columns
         from dicomlake.catalog.tabular import absent
 
-        with self._catalog.read() as view:
-            clinical_rows.require_known(view, names)
+        self._require_clinical(names)
         session = self._session()
         if len(absent(session, ids)):  # late instances came since the ids were found
             ids = self.current(ids)

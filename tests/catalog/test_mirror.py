@@ -583,3 +583,21 @@ def test_a_closed_lake_leaves_no_thread_and_no_spill(lake: Lake) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "dicomlake-mirror"]
     assert not files(lake, "spill*")
     assert json.loads((lake.path / "mirror" / "state.json").read_text())["format"] == mirror_state.FORMAT
+
+
+def test_what_a_killed_process_spilled_is_swept(tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        mirror = lake.path / "mirror"
+        mirror.mkdir()
+        script = [sys.executable, "-c", "import os; print(os.getpid())"]
+        ended = subprocess.run(script, capture_output=True, text=True, check=True)
+        dead, alive = mirror / f"spill-{ended.stdout.strip()}-00", mirror / f"spill-{os.getpid()}-00"
+        fresh = mirror / f"spill-{ended.stdout.strip()}-01"
+        for folder in (dead, alive, fresh):
+            folder.mkdir()
+            (folder / "values").write_bytes(b"of patients")
+        for folder in (dead, alive):
+            os.utime(folder, (1, 1))
+        lake.ingest(series(1), volumes=False)
+        lake.query()
+        assert [folder.exists() for folder in (dead, alive, fresh)] == [False, True, True]

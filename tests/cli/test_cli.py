@@ -17,6 +17,7 @@ import pytest
 import dicomlake
 from dicomlake import datasets
 from dicomlake.cli import main
+from tests.objects import dicom
 
 
 class Result(NamedTuple):
@@ -237,3 +238,28 @@ def test_demo_makes_a_lake_and_says_what_to_type_next(run: Any, tmp_path: Path) 
     with dicomlake.open(tmp_path / "demo") as opened:
         assert opened.counts()["volumes"] > 5
         assert opened.verify().ok
+
+
+def test_an_interrupt_says_that_nothing_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_sources: object, **_how: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicomlake.lake.Lake.ingest", interrupted)
+    monkeypatch.setattr(sys, "argv", ["dicomlake", "ingest", str(tmp_path), "--lake", str(tmp_path / "lake")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert "is safe: run it again" in capsys.readouterr().err
+
+
+def test_what_explains_a_query_is_there_for_programs_too(run: Any, tmp_path: Path) -> None:
+    with dicomlake.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(dicom(1), volumes=False)
+    asked = ["query", "Modality=CT", "KVP=70", "--lake", str(tmp_path / "lake"), "--json"]
+    code, out, _err = run(*asked, "--explain")
+    assert code == 0
+    assert [(step["alone"], step["left"]) for step in json.loads(out)["steps"]] == [(1, 1), (0, 0)]
+    code, out, _err = run(*asked, "--sql")
+    assert json.loads(out)["sql"].startswith("SELECT series_id")

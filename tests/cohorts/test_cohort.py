@@ -277,9 +277,9 @@ def test_facets_of_a_small_lake_follow_what_is_selected(lake: Lake, headers: lis
 def test_a_clinical_name_that_there_is_not_is_refused(lake: Lake) -> None:
     for path in ("clinical.trial.armm", "clinical.trail.arm"):
         for ask in (lake.query, lake.query().where, lake.query().instances):
-            with pytest.raises(QueryError, match="there is no clinical table|has no column"):
+            with pytest.raises(QueryError, match=r"there is no clinical table|has no column"):
                 ask(**{path: "A"})
-        with pytest.raises(QueryError, match="there is no clinical table|has no column"):
+        with pytest.raises(QueryError, match=r"there is no clinical table|has no column"):
             lake.query().table(path)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from dicomlake.errors import StorageError, StorageFull
-from dicomlake.storage import local
+from dicomlake.storage import files, local
 from dicomlake.storage.layout import STAGING
 from dicomlake.storage.local import LocalStorage
 from tests.support import PROJECT
@@ -55,6 +55,12 @@ class WatchedOs:
             return found(*args, **kwargs)
 
         return watched
+
+
+def watched(patch: pytest.MonkeyPatch, system: WatchedOs) -> None:
+    """Put it in the place of `os` for all that touches files."""
+    for module in (local, files):
+        patch.setattr(module, "os", system)
 
 
 def failing(number: int) -> Callable[..., None]:
@@ -98,7 +104,7 @@ def test_files_are_synced_before_they_appear_and_folders_after(
         events.append((call, os.path.relpath(path, root) if call == "fsync" else path))
 
     staged = [storage.stage(key, b"x") for key in ("s/1/a", "s/2/b", "s/2/c")]
-    monkeypatch.setattr(local, "os", WatchedOs(watch, "fsync", "link"))
+    watched(monkeypatch, WatchedOs(watch, "fsync", "link"))
     storage.publish(staged)
 
     assert events[:3] == [("fsync", one.temporary) for one in staged]
@@ -112,9 +118,7 @@ def test_a_key_that_another_process_published_is_made_durable_before_it_is_calle
     storage.put("s/a", b"x")
     staged = storage.stage("s/a", b"x")
     synced: list[str] = []
-    monkeypatch.setattr(
-        local, "os", WatchedOs(lambda _, fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")), "fsync")
-    )
+    watched(monkeypatch, WatchedOs(lambda _, fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")), "fsync"))
     assert list(storage.publish([staged])) == [False]
     assert str(root / "s") in synced
 
@@ -124,7 +128,7 @@ def test_replace_syncs_the_file_before_and_the_folder_after(
 ) -> None:
     calls: list[str] = []
     storage.replace("state", b"1")
-    monkeypatch.setattr(local, "os", WatchedOs(lambda call, *_, **__: calls.append(call), "fsync", "rename"))
+    watched(monkeypatch, WatchedOs(lambda call, *_, **__: calls.append(call), "fsync", "rename"))
     storage.replace("state", b"2")
     assert calls == ["fsync", "rename", "fsync"]
 
@@ -145,7 +149,7 @@ def test_every_file_and_folder_of_a_tree_is_synced_before_it_appears(
             os.path.relpath(os.readlink(f"/proc/self/fd/{target}"), path) if call == "fsync" else call
         )
 
-    monkeypatch.setattr(local, "os", WatchedOs(watch, "fsync", "rename"))
+    watched(monkeypatch, WatchedOs(watch, "fsync", "rename"))
     storage.publish_tree(tree, "v/0.zarr")
     assert sorted(events[:6]) == [".", "image", "image/c", "image/c/0", "image/zarr.json", "zarr.json"]
     assert events[6] == "rename"
@@ -156,7 +160,7 @@ def test_every_file_and_folder_of_a_tree_is_synced_before_it_appears(
 
 CRASHING = """
 import os, signal, sys
-from dicomlake.storage import local
+from dicomlake.storage import files, local
 
 class Dying:
     left = int(sys.argv[2])
@@ -174,7 +178,7 @@ class Dying:
         return step
 
 storage = local.LocalStorage(sys.argv[1])
-local.os = Dying()
+local.os = files.os = Dying()
 assert all(storage.publish([storage.stage(key, key.encode() * 999) for key in ("s/1/a", "s/2/b", "t/c")]))
 print("objects", flush=True)
 storage.replace("state", b"new" * 999)
@@ -439,7 +443,7 @@ def test_a_failing_fsync_makes_nothing_visible(
     error: type[StorageError],
 ) -> None:
     staged = [storage.stage(f"a/{n}", b"x") for n in range(20)]
-    monkeypatch.setattr(local, "os", WatchedOs(failing(number), "fsync"))
+    watched(monkeypatch, WatchedOs(failing(number), "fsync"))
     with pytest.raises(StorageError, match="cannot make durable 'a/") as caught:
         storage.publish(staged)
     assert type(caught.value) is error
@@ -472,7 +476,7 @@ def test_an_older_tree_comes_back_where_the_new_one_cannot_take_its_place(
         if len(renames) == 3:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(local, "os", WatchedOs(fail_third, "rename"))
+    watched(monkeypatch, WatchedOs(fail_third, "rename"))
     with pytest.raises(StorageError, match="cannot publish 'v'"):
         storage.publish_tree(tree, "v")
     assert storage.get("v/zarr.json") == b"old"
@@ -517,7 +521,7 @@ def test_reading_writes_nothing(storage: LocalStorage, root: Path) -> None:
 def test_without_hard_links_a_key_is_still_created_once(
     storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "os", WatchedOs(failing(errno.EPERM), "link"))
+    watched(monkeypatch, WatchedOs(failing(errno.EPERM), "link"))
 
     def put(number: int) -> bool:
         return storage.put(f"a/{number % 4}", str(number).encode())
@@ -534,7 +538,7 @@ def test_without_hard_links_whoever_waited_for_the_lock_sees_what_came_first(
     storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = storage.stage("a/b", b"second")
-    monkeypatch.setattr(local, "os", WatchedOs(failing(errno.EPERM), "link"))
+    watched(monkeypatch, WatchedOs(failing(errno.EPERM), "link"))
     monkeypatch.setattr(local.fcntl, "flock", lambda *_: (root / "a" / "b").write_bytes(b"first"))
     assert list(storage.publish([staged])) == [False]
     assert storage.get("a/b") == b"first"
@@ -563,7 +567,7 @@ def test_where_no_hard_link_can_be_made_the_file_is_copied(
     source = tmp_path / "source"
     source.write_bytes(b"abc")
     with monkeypatch.context() as patch:
-        patch.setattr(local, "os", WatchedOs(failing(number), "link"))
+        watched(patch, WatchedOs(failing(number), "link"))
         staged = storage.stage("a", source, link=True)
     assert list(storage.publish([staged])) == [True]
     assert storage.get("a") == b"abc"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror.parts import Files
-from dicomlake.catalog.mirror.shown import Shown
+from dicomlake.catalog.mirror.shown import Shown, left_behind
 from dicomlake.catalog.mirror.state import STATE, Held, Part, State, found_in, load, newer, to_json, to_merge
 from dicomlake.catalog.mirror.tables import ALWAYS, TABLES, closed_series, newest, next_stop, with_needs
 from dicomlake.errors import CatalogError, StorageFull
@@ -238,6 +239,8 @@ class Mirror:
             return
         self._swept, wanted = now, state.names()
         for path in self._files.own.iterdir():
+            if left_behind(path) and now - path.stat().st_mtime > _READERS_S:
+                shutil.rmtree(path, ignore_errors=True)
             part, of_part, _ = path.name.partition("~")
             kept = part in wanted or not (of_part or path.suffix in _SWEPT)
             if not kept and now - path.stat().st_mtime > _READERS_S:

@@ -168,6 +168,24 @@ def _frame(held: Held) -> tuple[object, ...]:
     return files, bool(held.closed), bool(held.closed_series)
 
 
+def left_behind(path: Path) -> bool:
+    """Whether a folder is what a process spilled that has ended since."""
+    if not path.name.startswith(_SPILL):
+        return False
+    pid = path.name.removeprefix(_SPILL).partition("-")[0]
+    return pid.isdigit() and not _lives(int(pid))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
 def _database(files: Files, spill: Path | None) -> DuckDBPyConnection:
     """Settings that no statement can change: a bound on memory, no files but the mirror's, no extensions.
 
