@@ -34,12 +34,16 @@ def apply(connection: Connection, v: int, payload: dict[str, Any]) -> None:
         _close(connection, v, _cells(connection, name).values())
         connection.execute(delete(schema.info).where(schema.info.c.name == _INFO + name))
         return
+    others = _info(connection).keys() - {name}
+    up_to_date = not others or _matched(connection) >= _newest(connection)
     columns = [Column(**column) for column in payload["columns"]]
     found = matched(connection, Join(**payload["join"]), columns)
     gone, new = _differences(connection, payload, found)
     _close(connection, v, gone)
     rows.add(connection, schema.clinical, v, new)
     journal.set_info(connection, _INFO + name, json.dumps(_described(payload)))
+    if up_to_date:  # all tables are matched against what is there now
+        journal.set_info(connection, _MARK, str(_newest(connection)))
 
 
 def _close(connection: Connection, v: int, cells: Collection[RowMapping]) -> None:

@@ -384,3 +384,20 @@ def test_a_join_that_is_half_told_is_refused(parts: Parts, how: dict[str, Any]) 
 def test_a_report_holds_no_value_of_the_table(parts: Parts) -> None:
     report = _take(parts, [{"PatientID": "planted-id", "note": "planted-note"}])
     assert "planted" not in repr(report) + str(report)
+
+
+def test_nothing_is_matched_again_where_no_series_came(parts: Parts) -> None:
+    """A lake is opened often; and rows that were damaged must stay so, to be found by `verify`."""
+    parts.take([dicom(1, series=f"{ROOT}.1.1", size=2, AccessionNumber="one")])
+    for table in ("a", "b"):
+        import_clinical(
+            parts.catalog, parts.storage, table, [{"AccessionNumber": "one", "x": 1}], on="AccessionNumber"
+        )
+    before = parts.catalog.head()
+    assert rematch(parts.catalog) == 0
+    assert parts.catalog.head() == before
+    parts.take([dicom(1, series=f"{ROOT}.2.1", size=2, AccessionNumber="two")])
+    assert rematch(parts.catalog) == 0
+    seen = parts.catalog.head()
+    assert rematch(parts.catalog) == 0
+    assert parts.catalog.head() == seen
