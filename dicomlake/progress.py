@@ -96,7 +96,7 @@ class _NotebookBar:
 
         self._title, self._total, self._unit = title, total, unit
         self._done, self._bytes, self._started, self._shown = 0, 0, time.monotonic(), 0.0
-        self._handle = display(self._line(), display_id=True)  # type: ignore[no-untyped-call]  # IPython
+        self._handle = display(self._line(), display_id=True)  # IPython
 
     def __enter__(self) -> _NotebookBar:
         return self
@@ -104,7 +104,7 @@ class _NotebookBar:
     def __exit__(self, *_exception: object) -> None:
         from IPython.display import HTML
 
-        self._handle.update(HTML(""))  # type: ignore[no-untyped-call]  # IPython
+        self._handle.update(HTML(""))  # IPython
 
     def advance(self, items: int, size: int = 0) -> None:
         self._done += items
@@ -123,4 +123,4 @@ class _NotebookBar:
         megabytes = f", {self._bytes / 1e6:,.0f} MB" if self._bytes else ""
         bar = f"<progress max='{self._total or 1}' value='{self._done if self._total else 0}'></progress>"
         words = f"{self._title} {self._done:,}{of} {self._unit} ({rate:,.0f}/s{megabytes}{left})"
-        return HTML(f"{bar} {words}")  # type: ignore[no-untyped-call]  # IPython
+        return HTML(f"{bar} {words}")  # IPython

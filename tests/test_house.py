@@ -33,17 +33,18 @@ LAYERS = {
     "objects": 3,
     "integrity": 3,
     "doctor": 3,
-    "series": 4,
-    "opening": 5,
     "features": 3,
-    "cohorts": 5,
-    "lake": 6,
-    "cli": 7,
-    "__main__": 8,
+    "widgets": 4,
+    "series": 5,
+    "opening": 6,
+    "cohorts": 6,
+    "lake": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 HEAVY = {
     *("xarray", "dask", "pandas", "pynetdicom", "SimpleITK", "zarr", "pydicom", "matplotlib"),
-    *("highdicom", "nibabel", "distributed"),
+    *("highdicom", "nibabel", "distributed", "ipywidgets", "anywidget"),
 }
 CONDA = {"dask[array]": "dask-core", "duckdb": "python-duckdb", "matplotlib": "matplotlib-base"}
 NOT_IN_CONDA = {"pysqlite3"}  # conda's own SQLite is new
