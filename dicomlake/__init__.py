@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dicomlake.errors import DicomlakeError
     from dicomlake.lake import Lake, open, rebuild
     from dicomlake.series import Series
+    from dicomlake.widgets.showing import compare, view
 
 __all__ = [
     "Cohort",
@@ -19,10 +20,12 @@ __all__ = [
     "Lake",
     "Series",
     "__version__",
+    "compare",
     "datasets",
     "nearest",
     "open",
     "rebuild",
+    "view",
 ]
 
 _HOMES = {
@@ -32,6 +35,8 @@ _HOMES = {
     "open": "dicomlake.lake",
     "rebuild": "dicomlake.lake",
     "DicomlakeError": "dicomlake.errors",
+    "compare": "dicomlake.widgets.showing",
+    "view": "dicomlake.widgets.showing",
     "nearest": "dicomlake.cohorts.telling.visits",
 }
 

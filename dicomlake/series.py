@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from dicomlake.catalog.blocks import SeriesHeaders
     from dicomlake.dicom.attributes import Attributes
+    from dicomlake.widgets.compare.contact import ContactSheet
+    from dicomlake.widgets.viewer.viewer import Viewer
 
 Row = dict[str, Any]
 Grid = Literal["as-is", "strict", "resample"]
@@ -229,6 +231,28 @@ class Series:
             elif of_series is not None:
                 opened.append(of_series)
         return opened
+
+    def view(
+        self, *, volume: int | None = None, overlays: bool = False, title: str = "", **traits: Any
+    ) -> Viewer:
+        """The series in a viewer; needs the extra [lab].
+
+        volume: the number of one of several; the largest that is built unless told. overlays: lay over it
+        what refers to it: segmentations, structures, dose. A segmentation, structure set or dose is shown
+        over the images that it was drawn on. title: saved with the notebook, so name nobody in it.
+        traits: what the viewer begins with, such as plane="coronal", window=(40, 400).
+        Raises VolumeError when it holds no images, or none is built.
+        """
+        from dicomlake.widgets.showing import view
+
+        return view(self, volume=volume, overlays=overlays, title=title, **traits)
+
+    def contact_sheet(self, *, every: int = 0, **how: Any) -> ContactSheet:
+        """Its planes side by side, every n-th of them, about forty unless told; a click tells which."""
+        from dicomlake.widgets.compare.contact import ContactSheet
+        from dicomlake.widgets.showing import stack_of
+
+        return ContactSheet.of(stack_of(self), every=every, **how)
 
     def to_nifti(self, folder: str | Path, *, grid: Grid = "as-is") -> list[Path]:
         """Write every volume as .nii.gz with a BIDS sidecar, and .bval and .bvec for diffusion.

@@ -152,8 +152,8 @@ def test_environment_yml_is_in_step_with_pyproject() -> None:
 def test_the_public_names_are_these() -> None:
     import dicomlake
 
-    names = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "datasets"]
-    names += ["nearest", "open", "rebuild"]
+    names = ["Cohort", "DicomlakeError", "Lake", "Series", "__version__", "compare", "datasets"]
+    names += ["nearest", "open", "rebuild", "view"]
     assert dicomlake.__all__ == names
     assert [name for name in names if not hasattr(dicomlake, name)] == []
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomlake.cohorts.idsets import ascending, both, either, without
-from dicomlake.cohorts.questions import Questions
+from dicomlake.cohorts.seen import Seen
 from dicomlake.cohorts.source import Source
 from dicomlake.errors import CatalogError, QueryError
 from dicomlake.records import SeriesKey
@@ -37,7 +37,7 @@ _FEW = 12  # rows that a repr shows
 _AT_ONCE = 500
 
 
-class Cohort(Questions):
+class Cohort(Seen):
     """The series that meet some conditions, by patient, time, study and SeriesNumber.
 
     Behaves as a sequence of Series: `len(cohort)`, `cohort[0]`, iteration, slices. Cohorts of one lake

@@ -1,0 +1,1 @@
+"""Images beside each other: compared, as a sheet of thumbnails, along a patient's studies, and in 3D."""

@@ -1,0 +1,5 @@
+"""The cohort explorer: facets with counts over a whole lake, a table, and one query that is its state."""
+
+from dicomlake.widgets.explorer.explorer import Explorer
+
+__all__ = ["Explorer"]

@@ -1,0 +1,167 @@
+// Two to four viewers beside each other, linked in patient millimetres or by their place in the stack.
+
+import { el, frame, keysOf } from "../base/dom.js";
+import { linkOf, saver } from "../base/link.js";
+import { drawViewer } from "../viewer/draw.js";
+import { Hub, linkedBy, linkWords } from "./hub.js";
+
+const LINK_NAMES = { auto: "Automatic", mm: "Position in mm", index: "Position in the stack", none: "Not linked", register: "Registered" };
+const COMPARE_TRAITS = ["linked", "link", "zoom_linked", "window_linked", "places", "titles"];
+
+class CompareView {
+  constructor(model, host) {
+    this.model = model;
+    this.link = linkOf(model);
+    this.saver = saver(model);
+    this.frame = frame(host, this.link, model, "Comparison");
+    this.hub = new Hub(() => this.state());
+    this.drawn = [];
+    this.undo = [];
+    this.build();
+    this.listen();
+    this.place();
+  }
+
+  state() {
+    const get = (name) => this.model.get(name);
+    return { linked: get("linked"), link: get("link"), zoom: get("zoom_linked"), window: get("window_linked"), places: get("places") };
+  }
+
+  // ---- page
+
+  build() {
+    this.frame.root.classList.add("dl-compare");
+    this.grid = el("div", { class: "dl-compare-grid" });
+    this.frame.root.append(this.bar(), this.grid);
+    keysOf(this.frame.root, (event) => event.key === "k" && !event.ctrlKey && !event.metaKey && this.toggle("linked"));
+  }
+
+  bar() {
+    this.toggles = {
+      linked: this.button("linked", "Linked", "Scroll and point in all images together (key k)"),
+      zoom_linked: this.button("zoom_linked", "Zoom", "The same scale around the same place"),
+      window_linked: this.button("window_linked", "Window", "The same window where modality and units are equal"),
+    };
+    this.choice = el("select", { "aria-label": "How images are linked", onchange: () => this.choose(this.choice.value) });
+    for (const [value, name] of Object.entries(LINK_NAMES)) this.choice.append(el("option", { value }, name));
+    this.registering = el("button", { type: "button", onclick: () => this.register() }, "Register");
+    this.progress = el("span", { class: "dl-muted dl-compare-progress", role: "status" });
+    const { linked, zoom_linked: zoom, window_linked: windowed } = this.toggles;
+    return el("div", { class: "dl-row dl-compare-bar", role: "toolbar", "aria-label": "Linking" }, linked, this.choice, zoom, windowed, this.registering, this.progress);
+  }
+
+  button(trait, text, title) {
+    return el("button", { type: "button", title, onclick: () => this.toggle(trait) }, text);
+  }
+
+  listen() {
+    const names = COMPARE_TRAITS.map((name) => `change:${name}`).join(" ");
+    const follow = () => this.follow();
+    const places = () => this.hub.gather(this.active || 0);
+    const viewers = () => this.place();
+    this.model.on(names, follow);
+    this.model.on("change:places", places);
+    this.model.on("change:viewers", viewers);
+    this.undo.push(() => this.model.off(names, follow), () => this.model.off("change:places", places));
+    this.undo.push(() => this.model.off("change:viewers", viewers));
+    this.undo.push(this.link.on("registering", (news) => this.tellProgress(news)));
+    this.follow();
+  }
+
+  // ---- viewers
+
+  async place() {
+    this.drop();
+    const round = (this.round = (this.round || 0) + 1);
+    const refs = this.model.get("viewers");
+    const models = await Promise.all(refs.map((ref) => this.model.widget_manager.get_model(ref.replace("IPY_MODEL_", ""))));
+    if (round !== this.round || this.gone) return;
+    this.grid.dataset.count = models.length;
+    this.cells = models.map((model, slot) => this.cell(model, slot));
+    this.grid.replaceChildren(...this.cells.map((cell) => cell.el));
+    this.drawn = models.map((model, slot) => drawViewer({ model, el: this.cells[slot].body, hub: this.hub.slot(slot) }));
+    this.follow();
+    this.frame.state("ready");
+  }
+
+  cell(model, slot) {
+    const title = el("strong", { class: "dl-compare-title" });
+    const badge = el("span", { class: "dl-compare-badge" });
+    const body = el("div", { class: "dl-compare-body" });
+    const whole = el("section", { class: "dl-compare-cell", "data-slot": String(slot) }, el("header", { class: "dl-compare-head" }, title, badge), body);
+    whole.addEventListener("focusin", () => (this.active = slot));
+    whole.addEventListener("pointerdown", () => (this.active = slot));
+    return { el: whole, title, badge, body };
+  }
+
+  drop() {
+    for (const viewer of this.drawn) viewer.dispose();
+    this.drawn = [];
+    this.cells = [];
+  }
+
+  dispose() {
+    this.gone = true;
+    this.saver.flush();
+    this.drop();
+    for (const undo of this.undo.splice(0)) undo();
+    this.frame.dispose();
+  }
+
+  // ---- linking
+
+  toggle(trait) {
+    this.saver.set({ [trait]: !this.model.get(trait) });
+    if (this.model.get(trait)) this.hub.gather(this.active || 0);
+    this.frame.announce(`${this.toggles[trait].textContent} ${this.model.get(trait) ? "on" : "off"}`);
+    return true;
+  }
+
+  choose(link) {
+    this.saver.set({ link, linked: link !== "none" });
+    this.hub.gather(this.active || 0);
+    if (link === "register") this.register();
+  }
+
+  async register() {
+    const stop = this.busy;
+    try {
+      await this.link.ask(stop ? "stop" : "register", {});
+      this.frame.showError("");
+    } catch (failure) {
+      this.frame.showError(failure.message);
+    }
+  }
+
+  tellProgress({ part, text, done }) {
+    this.busy = !done;
+    this.progress.textContent = done ? text : `${Math.round(part * 100)} %, ${text}`;
+    this.registering.textContent = done ? "Register" : "Stop";
+    if (done) this.frame.announce(text);
+  }
+
+  /** Show what the traits say. */
+  follow() {
+    const state = this.state();
+    for (const [trait, button] of Object.entries(this.toggles)) button.setAttribute("aria-pressed", String(Boolean(this.model.get(trait))));
+    this.choice.value = state.link;
+    const titles = this.model.get("titles");
+    (this.cells || []).forEach((cell, slot) => {
+      cell.title.textContent = titles[slot] || `Image ${slot + 1}`;
+      cell.body.setAttribute("aria-label", cell.title.textContent);
+      this.showBadge(cell.badge, state, slot);
+    });
+  }
+
+  showBadge(badge, state, slot) {
+    badge.textContent = slot === 0 ? "reference" : linkWords(state, 0, slot);
+    badge.dataset.how = slot === 0 ? "reference" : linkedBy(state, 0, slot) || "none";
+  }
+}
+
+function renderCompare({ model, el: host }) {
+  const view = new CompareView(model, host);
+  return () => view.dispose();
+}
+
+export default { render: renderCompare };
