@@ -42,13 +42,16 @@ class Seen(Questions):
         from dicomlake.widgets.compare.tiles import SeriesTiles
         from dicomlake.widgets.showing import small_image
 
-        return ContactSheet(SeriesTiles(self, image=small_image), **how)
+        series: Any = self  # a sequence of them, by __len__ and __getitem__
+        return ContactSheet(SeriesTiles(series, image=small_image), **how)
 
     def explore(self, *facets: str, **how: Any) -> Explorer:
         """Facets over these series, as `Lake.explore` has over all."""
         from dicomlake.widgets.explorer.explorer import Explorer
 
-        return Explorer(self._source, cohort=self, facets=facets or None, **how)
+        lake: Any = self._source
+        cohort: Any = self
+        return Explorer(lake, cohort=cohort, facets=facets or None, **how)
 
     def quiz(
         self,

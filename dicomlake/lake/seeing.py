@@ -37,7 +37,8 @@ class Seeing(Asking):
         from dicomlake.series import Series
         from dicomlake.widgets.browser.browser import Browser
 
-        return Browser(self, query or None, opener=lambda key: Series.of(self, key).view())
+        whole: Any = self  # a Lake, which ingests what is dropped
+        return Browser(whole, query or None, opener=lambda key: Series.of(self, key).view())
 
     def explore(self, *facets: str, **how: Any) -> Explorer:
         """Facets with counts and histograms over all series, cross-filtered, beside a table.

@@ -1,4 +1,4 @@
-"""What the browser asks for beside counts: pages of the table, reasons, what is missing, names to choose from."""
+"""What the browser asks for beside counts: pages of the table, reasons, what is missing, names."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ _FACTS = (
     ),
     *("StudyDate.year", "StudyDate.month", "SeriesDate.year", "SeriesDate.month"),
 )
+
+_ANNOTATIONS = {
+    "label": "SELECT DISTINCT name FROM labels ORDER BY ALL",
+    "clinical": "SELECT DISTINCT source || '.' || name FROM clinical ORDER BY ALL",
+}
 
 # ---- the table
 
@@ -208,8 +213,7 @@ def values_like(engine: Engine, name: str, text: str) -> dict[str, Any]:
 def names_like(engine: Engine, text: str) -> list[dict[str, Any]]:
     """Elements and facts whose name holds a text: those that the lake has first, with how many series."""
     wanted = text.strip().casefold()
-    with engine.lock:
-        held = _occurring(engine)
+    held = occurring(engine)
     there = {name: count for name, count in held.items() if wanted in name.casefold()}
     ranked = sorted(there, key=lambda name: (not name.casefold().startswith(wanted), -there[name], name))
     found = [{"name": name, "series": there[name]} for name in ranked[:_NAMES]]
@@ -219,21 +223,23 @@ def names_like(engine: Engine, text: str) -> list[dict[str, Any]]:
     return found
 
 
-def _occurring(engine: Engine) -> dict[str, int]:
-    """Paths that a facet can be of -> series that have it; facts have the number of all."""
+def occurring(engine: Engine, *, wait: bool = False) -> dict[str, int]:
+    """Paths that a facet can be of -> series that have it, 0 while that is still being counted.
+
+    wait: count now, which reads the paths of all elements of the lake.
+    """
     universe = engine.universe
+    if universe.paths is None and not wait:
+        return dict.fromkeys((*engine.names, *_FACTS), 0)
     if universe.paths is None:
         query = "SELECT path, count(*) AS n FROM attributes WHERE text <> '' GROUP BY path"
         rows = fetched(universe.session, query)
-        found = dict(zip(rows["path"].tolist(), rows["n"].tolist(), strict=True))
-        found = {name: min(int(n), universe.count) for name, n in found.items()}
-        found |= dict.fromkeys(_FACTS, universe.count)
-        for kind, query in (
-            ("label", "SELECT DISTINCT name FROM labels"),
-            ("clinical", "SELECT DISTINCT source || '.' || name FROM clinical"),
-        ):
-            names = [name for (name,) in universe.session.execute(query).fetchall()]
-            found |= {f"{kind}.{name}": universe.count for name in names}
+        every = zip(rows["path"].tolist(), rows["n"].tolist(), strict=True)
+        found = {name: min(int(n), universe.count) for name, n in every}
+        found |= dict.fromkeys(_FACTS, 0)
+        for kind, listed in _ANNOTATIONS.items():
+            names = [name for (name,) in universe.session.execute(listed).fetchall()]
+            found |= {f"{kind}.{name}": 0 for name in names}
         universe.paths = found
     return universe.paths
 

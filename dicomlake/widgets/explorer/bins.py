@@ -140,7 +140,7 @@ def _bulk(values: Floats) -> tuple[float, float]:
     some = values[~np.isnan(values)]
     if not len(some):
         return 0.0, 0.0
-    places = [int(_TAIL * (len(some) - 1)), int(math.ceil((1 - _TAIL) * (len(some) - 1)))]
+    places = [int(_TAIL * (len(some) - 1)), math.ceil((1 - _TAIL) * (len(some) - 1))]
     low, high = np.partition(some, places)[places]
     return float(low), float(high)
 

@@ -23,6 +23,7 @@ from dicomlake.widgets.explorer.source import Mask
 from dicomlake.widgets.explorer.universe import Rows, Universe, fetched
 
 _HELD = "SELECT series_id, vr, text, fold, low FROM attributes WHERE path = ? AND text <> ''"
+_ANY = "SELECT series_id, text, fold FROM attributes WHERE path = ? AND vm_high > 0"
 _HOLLOW = """SELECT series_id, text IS NULL AS summed FROM attributes
     WHERE path = ? AND vm_high > 0 AND coalesce(text, '') = ''"""
 _DAY_S = 86_400.0
@@ -33,9 +34,17 @@ UNITS = {
     **dict.fromkeys(("ReconstructionDiameter", "TableHeight", "SliceLocation"), "mm"),
     **dict.fromkeys(("EchoTime", "RepetitionTime", "InversionTime", "ActualFrameDuration"), "ms"),
     **dict.fromkeys(("FlipAngle", "GantryDetectorTilt", "tilt_degrees"), "°"),
-    "KVP": "kV", "MagneticFieldStrength": "T", "PatientAge": "years", "PatientWeight": "kg",
-    "PatientSize": "m", "bytes": "bytes", "XRayTubeCurrent": "mA", "ExposureTime": "ms",
-    "RadionuclideTotalDose": "Bq", "ImagingFrequency": "MHz", "PixelBandwidth": "Hz/px",
+    "KVP": "kV",
+    "MagneticFieldStrength": "T",
+    "PatientAge": "years",
+    "PatientWeight": "kg",
+    "PatientSize": "m",
+    "bytes": "bytes",
+    "XRayTubeCurrent": "mA",
+    "ExposureTime": "ms",
+    "RadionuclideTotalDose": "Bq",
+    "ImagingFrequency": "MHz",
+    "PixelBandwidth": "Hz/px",
 }
 
 
@@ -131,13 +140,12 @@ def _of(universe: Universe, path: str, source: ElementPath) -> Column:
         raise QueryError(f"{path!r} is a part: choose {_NOT_HERE}")
     if source.vr == "SQ":
         raise QueryError(f"{path!r} is a sequence, which has no value: name an element in it, {path}.Keyword")
-    name = source.name
+    name, kind = source.name, _kind(universe, source)
+    if kind == "text":
+        return _text(universe, path, f"({_ANY})", (name,), np.zeros(universe.count, dtype=bool))
     hollow = fetched(universe.session, _HOLLOW, (name,))
     present = universe.mask(hollow["series_id"])
     whole = not hollow["summed"].astype(bool).any()
-    kind = _kind(universe, source)
-    if kind == "text":
-        return _text(universe, path, f"({_HELD})", (name,), present, whole)
     found = fetched(universe.session, f"SELECT series_id, vr, low FROM ({_HELD})", (name,))
     numbers = found["low"].astype(np.float64)
     seconds = found["vr"] == "DT"
@@ -157,21 +165,25 @@ def _kind(universe: Universe, source: ElementPath) -> str:
 
 
 def _text(
-    universe: Universe, path: str, rows: str, parameters: Any, present: Mask, whole: bool, fact: bool = False
+    universe: Universe, path: str, rows: str, parameters: Any, present: Mask, *, fact: bool = False
 ) -> Column:
-    """Values by number, as DuckDB finds them. rows: has series_id, text and fold."""
-    listed = f"SELECT text, fold, row_number() OVER (ORDER BY text, fold) AS place FROM (SELECT DISTINCT text, fold FROM {rows})"
-    held = fetched(universe.session, f"{listed} ORDER BY place", parameters)
-    joined = (
-        f"SELECT DISTINCT r.series_id, p.place FROM {rows} r JOIN ({listed}) p "
-        "ON r.text = p.text AND r.fold IS NOT DISTINCT FROM p.fold"
-    )
-    joined = joined if fact else joined.replace("DISTINCT ", "", 1)
-    pairs = fetched(universe.session, joined, (*parameters, *parameters))
-    values: list[str | float] = held["text"].tolist()
-    dtype = np.min_scalar_type(len(values))
-    placed = _placed(universe, pairs["series_id"], pairs["place"].astype(dtype), dtype.type(0), present)
-    return Column(path, "text", present, *placed, whole, values, held["fold"].tolist())
+    """Values with the series of each, as DuckDB groups them. rows: has series_id, text and fold."""
+    each = "DISTINCT series_id" if fact else "series_id"
+    query = f"SELECT text, fold, list({each}) AS series FROM {rows} GROUP BY text, fold ORDER BY text, fold"
+    found = fetched(universe.session, query, parameters)
+    texts, folds, series = (found[name].tolist() for name in ("text", "fold", "series"))
+    summed = any(text is None for text in texts)
+    for text, some in zip(texts, series, strict=True):
+        if not text:  # there without a value, or with more than rows can tell
+            present[universe.rows(some)] = True
+    held = [i for i, text in enumerate(texts) if text]
+    dtype = np.min_scalar_type(len(held))
+    counts = [len(series[i]) for i in held]
+    places = np.repeat(np.arange(1, len(held) + 1, dtype=dtype), counts)
+    every = np.concatenate([series[i] for i in held]) if held else np.zeros(0, dtype=np.int64)
+    placed = _placed(universe, np.asarray(every, dtype=np.int64), places, dtype.type(0), present)
+    values: list[str | float] = [texts[i] for i in held]
+    return Column(path, "text", present, *placed, not summed, values, [folds[i] for i in held])
 
 
 def _numbers(
@@ -226,8 +238,11 @@ def _of_fact(universe: Universe, path: str, source: Fact) -> Column:
         )
         return _numbers(universe, path, "number", found["series_id"], found["number"], present, True)
     folded = "lower(strip_accents(text))" if source.kind == "text" else "NULL::VARCHAR"
-    texts_of = f"(SELECT series_id, coalesce(text, number::VARCHAR) AS text, {folded} AS fold FROM {rows} WHERE text IS NOT NULL OR number IS NOT NULL)"
-    return _text(universe, path, texts_of, parameters, present, True, fact=True)
+    held = (
+        f"(SELECT series_id, coalesce(text, number::VARCHAR) AS text, {folded} AS fold FROM {rows} "
+        "WHERE text IS NOT NULL OR number IS NOT NULL)"
+    )
+    return _text(universe, path, held, parameters, present, fact=True)
 
 
 def folded(universe: Universe, column: Column, asked: str) -> str:

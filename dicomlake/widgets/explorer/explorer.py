@@ -40,9 +40,7 @@ class Explorer(Choosing, Widget):
     ENTRY: ClassVar[str] = "explorer/explorer.js"
     STYLES: ClassVar[tuple[str, ...]] = ("explorer/explorer.css",)
 
-    query = traitlets.Unicode("", help="What is asked, as one types it; or JSON of an expression.").tag(
-        sync=True
-    )
+    query = traitlets.Unicode("", help="What is asked, as typed; or JSON.").tag(sync=True)
     facets = traitlets.List(traitlets.Unicode(), help="Elements and facts with a facet.").tag(sync=True)
     columns = traitlets.List(traitlets.Unicode(), help="Columns of the table.").tag(sync=True)
     sort = traitlets.Unicode("", help="The column that the table is sorted by; empty: reading order.").tag(
@@ -75,6 +73,7 @@ class Explorer(Choosing, Widget):
         self._source = source
         self._calls: Callbacks = {"share": on_share, "view": on_view, "sheet": on_sheet, "freeze": on_freeze}
         self._engine = Engine(source, cohort, ())
+        self._counting = False
         self._engine.keep(list(FACETS if facets is None else facets))
         shown = answers.known(list(COLUMNS if columns is None else columns))
         can = {name: call is not None for name, call in self._calls.items()}
@@ -206,7 +205,20 @@ class Explorer(Choosing, Widget):
 
     @handles("names")
     def _names(self, args: dict[str, Any], _buffers: Any) -> Answer:
-        return Answer({"names": answers.names_like(self._engine, str(args.get("text", ""))[:100])})
+        engine = self._engine
+        if engine.universe.paths is None and not self._counting:
+            self._counting = True
+            self.beside(self._count_names)
+        found = answers.names_like(engine, str(args.get("text", ""))[:100])
+        return Answer({"names": found, "counting": engine.universe.paths is None})
+
+    def _count_names(self) -> None:
+        """Look up which elements there are; the list of names is better then."""
+        try:
+            answers.occurring(self._engine, wait=True)
+        finally:
+            self._counting = False
+        self.tell("names")
 
     @handles("values")
     def _values(self, args: dict[str, Any], _buffers: Any) -> Answer:

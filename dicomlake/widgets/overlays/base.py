@@ -284,8 +284,3 @@ def short(name: Any) -> str:
 def label(value: float, name: Any, colour: str) -> dict[str, Any]:
     """One entry of the list of labels of an overlay."""
     return {"value": value, "name": short(name), "color": colour, "visible": True}
-
-
-def stacked(planes: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-    """Planes as buffers: C-contiguous."""
-    return [np.ascontiguousarray(plane) for plane in planes]

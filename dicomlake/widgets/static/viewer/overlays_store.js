@@ -22,6 +22,7 @@ class OverlayStore {
     this.failures = new Map(); // overlay id -> text
     this.pending = new Set(); // ids whose volume Python reads
     this.listeners = new Set();
+    this.begun = new WeakMap(); // pane -> number of the first plane: before it is left nothing is fetched ahead
     this.link.on("overlay", ({ id }) => {
       this.pending.delete(id);
       this.tell();
@@ -63,8 +64,14 @@ class OverlayStore {
       this.parts.set(key, part);
     }
     if (!part) this.fetchFor(entry, pane, 0);
-    else if (!pane.meta.ask) this.fetchFor(entry, pane, pane.towards || 1);
+    else if (this.moves(pane)) this.fetchFor(entry, pane, pane.towards || 1);
     return part || null;
+  }
+
+  /** Whether somebody scrolls in a pane. */
+  moves(pane) {
+    if (!this.begun.has(pane)) this.begun.set(pane, pane.number);
+    return !pane.meta.ask && this.begun.get(pane) !== pane.number;
   }
 
   /** Ask for the run that a pane's plane is in, or (ahead 1, -1) for the one after or before it. */
