@@ -100,6 +100,24 @@ def test_other_spacing_and_contrast_do_not_hinder() -> None:
     assert np.linalg.norm(found.to_moving(points) - expected, axis=1).max() < 2.5
 
 
+def test_a_prior_that_covers_a_part_is_found_as_well() -> None:
+    fixed = phantom()
+    moving, truth = moved(fixed, (2.0, -3.0, 5.0), (9.0, -6.0, 12.0))
+    lower = moving[:, :, : moving.GetSize()[2] * 2 // 3]
+    found = register(array_of(fixed), array_of(lower))
+    points = np.array([[0.0, 0, -20], [40, 0, -30], [0, 40, -10], [0, 0, -50]])
+    expected = np.array([truth.TransformPoint(point.tolist()) for point in points])
+    assert np.linalg.norm(found.to_moving(points) - expected, axis=1).max() < 1.5
+    assert 0.5 < found.overlap < 0.75
+
+
+def test_images_without_anything_in_common_are_refused() -> None:
+    flat = array_of(phantom((5.0, 4.0, 4.0))) * 0.0
+    flat.attrs = array_of(phantom((5.0, 4.0, 4.0))).attrs
+    with pytest.raises(GeometryError, match="nothing in common"):
+        register(flat, flat)
+
+
 def test_progress_is_told_and_the_table_has_units() -> None:
     fixed = phantom((5.0, 4.0, 4.0))
     told: list[float] = []

@@ -1,8 +1,10 @@
-"""Decoded volumes in memory: bounded, filled from blocks, the same for all readers, and honest about damage."""
+"""Decoded volumes in memory: bounded, the same for all readers, and honest about damage."""
 
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,12 +137,12 @@ def test_the_bound_holds_and_what_was_used_last_stays(kept: Memory) -> None:
         np.testing.assert_array_equal(made.whole(), source.values)
         kept.pixels((0,), (10, 10, 5), np.uint16, (4, 4, 4), sources[0])
         assert kept.nbytes() <= 3000
-    assert [key for key in kept._kept] == [(3,), (4,), (0,)]
+    assert list(kept._kept) == [(3,), (4,), (0,)]
     before = len(sources[0].boxes)
     kept.pixels((0,), (10, 10, 5), np.uint16, (4, 4, 4), sources[0]).whole()
     assert len(sources[0].boxes) == before
     kept.keep_at_most(1500)
-    assert [key for key in kept._kept] == [(0,)]
+    assert list(kept._kept) == [(0,)]
 
 
 def test_filling_stops_when_a_volume_is_let_go(kept: Memory) -> None:
@@ -265,6 +267,36 @@ def test_filling_passes_over_damage_and_fills_the_rest() -> None:
         pixels.whole()
     source.broken = None
     np.testing.assert_array_equal(pixels.whole(), source.values)
+
+
+def test_filling_begins_where_the_viewer_looks() -> None:
+    source = Source(noise((100, 8, 8)))
+    Resident((100, 8, 8), np.uint16, (10, 8, 8), source).fill((52,))
+    starts = [box[0].start for box in source.boxes]
+    assert starts[0] == 50
+    assert {*starts[1:3]} == {40, 60}
+    assert sorted(starts) == list(range(0, 100, 10))
+    course = Source(noise((4, 20, 8, 8)))
+    Resident((4, 20, 8, 8), np.uint16, (1, 10, 8, 8), course).fill((2, 15))
+    assert [(b[0].start, b[1].start) for b in course.boxes[:2]] == [(2, 10), (2, 0)]
+
+
+def test_a_process_ends_while_a_volume_is_being_filled(tmp_path: Path) -> None:
+    stored(tmp_path, noise((200, 128, 128)), ZYX)
+    (store,) = {p.parent.parent for p in tmp_path.rglob("scale0/zarr.json")}
+    program = (
+        "import sys, xarray as xr; from dicomlake.widgets.images.stack import Stack;"
+        "Stack.of(xr.open_dataset(sys.argv[1], engine='dicomlake')).run('axial', 100, 8); print('seen')"
+    )
+    for _ in range(3):
+        ended = subprocess.run(
+            [sys.executable, "-c", program, str(store)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "seen\n", "")
 
 
 def test_errors_of_others_are_not_quoted(kept: Memory) -> None:

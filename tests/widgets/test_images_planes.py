@@ -37,6 +37,7 @@ def test_the_right_side_of_the_patient_is_where_it_should_be(directions: np.ndar
     affine = affine_of(directions)
     stack = Stack.of(image_on(affine, voxels()))
     assert set(stack.planes) == set(EDGES)
+    assert stack.affine is not None
     np.testing.assert_allclose(stack.affine, affine, atol=1e-9)
     for name, (letters, (to_right, right), (downwards, down)) in EDGES.items():
         plane = stack.planes[name]
@@ -63,7 +64,7 @@ def test_every_pixel_is_the_voxel_that_to_index_says_and_lies_where_to_lps_says(
         assert len(shown) == plane.count
         for index in np.ndindex(shown.shape):
             voxel = plane.to_index @ [*index, 1]
-            assert place(shown[index]) == tuple(voxel[:3])
+            assert place(float(shown[index])) == tuple(voxel[:3])
             assert plane.number_of(voxel[:3]) == index[0]
             assert plane.to_lps is not None
             np.testing.assert_allclose(plane.to_lps @ [*index, 1], affine @ voxel, atol=1e-9)
@@ -177,7 +178,9 @@ def test_a_part_of_a_volume_stays_in_its_place() -> None:
         shown = stack.run(name, 0, plane.count)
         assert plane.to_lps is not None
         for index in np.ndindex(shown.shape):
-            np.testing.assert_allclose(plane.to_lps @ [*index, 1], affine @ [*place(shown[index]), 1])
+            np.testing.assert_allclose(
+                plane.to_lps @ [*index, 1], affine @ np.array([*place(float(shown[index])), 1])
+            )
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ class Choosing(Widget):
     # ---- inside ---------------------------------------------------------------------------------------
 
     def _read(self, text: str) -> Typed:
-        return read(text, lambda uid: [one.key.series_uid for one in self._lake.find(uid)])
+        return read(text, self._lake)
 
     def _listing(self, typed: Typed, sort: Any) -> Listing:
         order = self._ordered()

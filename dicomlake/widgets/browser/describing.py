@@ -58,7 +58,8 @@ class Troubles:
 
     def _read(self) -> None:
         self._stamp = self._lake.stamp
-        scopes, series = defaultdict(list), defaultdict(list)
+        scopes: dict[str, list[Finding]] = defaultdict(list)
+        series: dict[SeriesKey, list[Finding]] = defaultdict(list)
         conflicts: dict[SeriesKey, int] = defaultdict(int)
         owners: dict[str, SeriesKey] = {}
         for one in self._lake.conflicts():

@@ -74,7 +74,8 @@ def _report(report: Any) -> Row:
     title = report.title.meaning if report.title else "Report"
     flags = [flag for flag in (report.completion, report.verification) if flag]
     cited = {ref.series_uid for ref in report.evidence if ref.series_uid}
-    about = [*flags, f"{len(report.evidence)} objects as evidence, of {len(cited)} series"]
+    objects = f"{len(report.evidence)} object{'' if len(report.evidence) == 1 else 's'}"
+    about = [*flags, f"{objects} as evidence, of {len(cited)} series"]
     return {"kind": "report", "title": title, "about": about, "items": items}
 
 

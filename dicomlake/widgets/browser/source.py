@@ -78,6 +78,9 @@ class Lake(Protocol):
     def find(self, uid: str) -> Sequence[Found]:
         """The series that a UID, or its unique beginning, names."""
 
+    def search(self, words: str, *, kinds: Sequence[str], limit: int) -> pd.DataFrame:
+        """Reports and documents that hold words."""
+
     def series_id(self, key: SeriesKey) -> int | None:
         """The id of a series now."""
 

@@ -8,8 +8,9 @@ reports of a series hold. A leading minus asks for series without it. All of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from dicomlake.catalog.query import And, Condition, Expression, Not, Or, parse_text
 from dicomlake.catalog.query.facts import NAMES
@@ -17,10 +18,14 @@ from dicomlake.catalog.query.spelling import near
 from dicomlake.catalog.words import words
 from dicomlake.dicom import standard
 from dicomlake.errors import QueryError
+from dicomlake.widgets.browser.source import Found
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_TEXT = 2000  # characters of the box
 _MAX_PARTS = 40
-_PATH = r'[A-Za-z0-9][\w,.]*(?:\["(?:(?!"\]).)*"\]|\[\d+\]|\.[\w,]+)*'
+_PATH = r'[A-Za-z0-9][\w,.]*(?:\["(?:(?!"\]).)*"\]|\[\d+\]|\.[\w,]+|__\w+)*'
 _VALUE = r'(?:"[^"]*"|[^\s",]+)(?:,(?:"[^"]*"|[^\s",]+))*,?'
 _PART = re.compile(
     rf"(?P<condition>(?P<path>{_PATH})\s*(?P<sign>!=|!~|<=|>=|=|<|>|~)\s*(?P<value>{_VALUE})?)"
@@ -29,16 +34,21 @@ _PART = re.compile(
 _UID = re.compile(r"[0-2](\.\d+){2,}\.?")
 _MIN_UID = 6  # characters: shorter beginnings name half of the lake
 _NAMED = (
-    "PatientName",
-    "PatientID",
-    "StudyDescription",
-    "SeriesDescription",
-    "ProtocolName",
-    "AccessionNumber",
+    *("PatientName", "PatientID", "AccessionNumber", "StudyDescription", "SeriesDescription"),
+    *("ProtocolName", "BodyPartExamined", "RequestedProcedureDescription"),
+    *("SegmentSequence.SegmentLabel", "StructureSetROISequence.ROIName"),
 )
+_MOST_REPORTS = 1000  # studies named one by one; `text=` finds any number, more slowly
 
-FindSeries = Callable[[str], Sequence[str]]
-"""A UID, or its beginning, to the SeriesInstanceUIDs that it names."""
+
+class Places(Protocol):
+    """Where words can be that no condition on elements looks at: a lake."""
+
+    def find(self, uid: str) -> Sequence[Found]:
+        """The series that a UID, or its unique beginning, names."""
+
+    def search(self, words: str, *, kinds: Sequence[str], limit: int) -> pd.DataFrame:
+        """Reports and documents that hold words, with their StudyInstanceUID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ class Typed:
     problem: Problem | None = None
 
 
-def read(text: str, find: FindSeries) -> Typed:
+def read(text: str, places: Places) -> Typed:
     """What a text asks for; all that can be understood of it, and the first thing that cannot."""
     terms: list[Expression] = []
     count = {"condition": 0, "word": 0}
@@ -79,7 +89,7 @@ def read(text: str, find: FindSeries) -> Typed:
     for part in parts:
         kind = "condition" if part["condition"] else "word"
         try:
-            term = _condition(part) if part["condition"] else _word(part, find)
+            term = _condition(part) if part["condition"] else _word(part, places)
         except QueryError as error:
             problem = problem or Problem(part.start(), part.end(), str(error), _instead(part))
             continue
@@ -99,7 +109,7 @@ def _condition(part: re.Match[str]) -> Expression:
     return parse_text(f"{part['path']}{part['sign']}{part['value']}")
 
 
-def _word(part: re.Match[str], find: FindSeries) -> Expression | None:
+def _word(part: re.Match[str], places: Places) -> Expression | None:
     """A word as any of the places that may hold it; None for one without a letter or digit."""
     word = part["word"].strip('"')
     if not words(word):
@@ -109,18 +119,26 @@ def _word(part: re.Match[str], find: FindSeries) -> Expression | None:
     either += [Condition(name, "contains", spelled) for name in _NAMED[1:]]
     if word.isalnum():
         either.append(Condition("Modality", "is", (word.upper(),)))
-    either += _of_uid(word, find) if _UID.fullmatch(word) and len(word) >= _MIN_UID else []
-    phrase = f'"{word}"' if " " in word else " ".join(f"{one}*" for one in words(word))
-    either.append(parse_text(f"text={phrase}"))
+    either += _of_uid(word, places) if _UID.fullmatch(word) and len(word) >= _MIN_UID else []
+    either += _in_reports(f'"{word}"' if len(words(word)) > 1 else f"{word}*", places)
     found = Or(tuple(either))
     return Not(found) if part["minus"] else found
 
 
-def _of_uid(word: str, find: FindSeries) -> list[Expression]:
+def _in_reports(written: str, places: Places) -> list[Expression]:
+    """The studies whose reports hold a word; descriptions are looked at as elements."""
+    hits = places.search(written, kinds=("report", "document"), limit=_MOST_REPORTS)
+    if len(hits) >= _MOST_REPORTS:
+        return [parse_text(f"text={written}")]
+    studies = tuple(dict.fromkeys(hits["StudyInstanceUID"])) if len(hits) else ()
+    return [Condition("StudyInstanceUID", "is", studies)] if studies else []
+
+
+def _of_uid(word: str, places: Places) -> list[Expression]:
     """UIDs that begin so, of studies and series; and series that hold an instance of it."""
     names = ("StudyInstanceUID", "SeriesInstanceUID")
     begins: list[Expression] = [Condition(name, "startswith", (word,)) for name in names]
-    held = tuple(find(word))
+    held = tuple(dict.fromkeys(one.key.series_uid for one in places.find(word)))
     return [*begins, Condition("SeriesInstanceUID", "is", held)] if held else begins
 
 

@@ -38,6 +38,7 @@ class Compare(Registering, Widget):
     linked = traitlets.Bool(True).tag(sync=True)
     zoom_linked = traitlets.Bool(True).tag(sync=True)
     window_linked = traitlets.Bool(True, help="Where modality and units are equal.").tag(sync=True)
+    toolbars = traitlets.Bool(True, help="Of each viewer; hidden at first for more than two.").tag(sync=True)
     places = traitlets.List(traitlets.Dict(), help="Where each image lies; see linking.Place.").tag(sync=True)
 
     def __init__(self, viewers: Sequence[Viewer], *, link: str = "auto", **kwargs: Any) -> None:
@@ -49,10 +50,16 @@ class Compare(Registering, Widget):
             raise DicomlakeError(f"{_FEWEST} to {_MOST} images are compared, these are {len(viewers)}")
         if link not in LINKS:
             raise DicomlakeError(f"images are not linked by {link!r}, but by one of {', '.join(LINKS)}")
-        kwargs.setdefault("titles", titles_of(viewers))
+        kwargs = {"titles": titles_of(viewers), "toolbars": len(viewers) == _FEWEST} | kwargs
         super().__init__(viewers=list(viewers), link=link, linked=link != "none", **kwargs)
         self._place()
+        self.observe(self._link_by_registration, "link")
         if link == "register" and self._unregistered():
+            self.start_registration()
+
+    def _link_by_registration(self, change: Any) -> None:
+        """Chosen in the page or set in Python: what lies in another space is registered."""
+        if change["new"] == "register" and self._unregistered() and not self._running.locked():
             self.start_registration()
 
     def _stack_at(self, number: int) -> Any:

@@ -6,7 +6,7 @@ traits, so that nothing that names a patient is saved with the notebook.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -18,7 +18,6 @@ from dicomlake.widgets.compare.tiles import PlaneTiles
 
 MOST_AT_ONCE = 24  # thumbnails of one message
 _SIZES = (48, 384)  # edge of a thumbnail, px
-_MOST_SELECTED = 200_000
 
 
 class Tiles(Protocol):
@@ -53,14 +52,18 @@ class ContactSheet(Widget):
     columns = traitlets.Int(0, help="In a row; 0: as many as fit.").tag(sync=True)
     size = traitlets.Int(128, help="Edge of a thumbnail, px.").tag(sync=True)
     chosen = traitlets.Int(-1).tag(sync=True)
-    runs = traitlets.List(help="The selection as [first, last] runs.").tag(sync=True)
+    runs: traitlets.List[list[int]] = traitlets.List(help="The selection as [first, last] runs.").tag(
+        sync=True
+    )
     selected = traitlets.List(traitlets.Int(), help="Indexes of the selection.")
     version = traitlets.Int(0, help="Grows when thumbnails are to be asked for again.").tag(sync=True)
     every = traitlets.Int(1, help="Of a series: every n-th plane.").tag(sync=True)
     plane = traitlets.Unicode("").tag(sync=True)
     planes = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    window = traitlets.List(help="Centre and width, of a series.").tag(sync=True)
-    presets = traitlets.List(help="Of a series: key, name, center, width.").tag(sync=True)
+    window: traitlets.List[float] = traitlets.List(help="Centre and width, of a series.").tag(sync=True)
+    presets: traitlets.List[dict[str, Any]] = traitlets.List(
+        help="Of a series: key, name, center, width."
+    ).tag(sync=True)
 
     def __init__(self, items: Tiles, **kwargs: Any) -> None:
         """items: a sequence with `thumbnail(i)` and `caption(i)`. kwargs: traits, as `columns`."""
@@ -84,7 +87,7 @@ class ContactSheet(Widget):
         sheet = cls(tiles, **tiles.traits(), **kwargs)
         sheet.observe(sheet._show_otherwise, ["every", "plane", "window"])
         if viewer is not None:
-            sheet.observe(lambda change: _scroll(viewer, tiles.index_of(change["new"])), "chosen")
+            sheet.observe(lambda change: _scroll(viewer, tiles, change["new"]), "chosen")
         return sheet
 
     @property
@@ -116,7 +119,7 @@ class ContactSheet(Widget):
         return tile, b""
 
     def _take_runs(self, change: Any) -> None:
-        self.selected = list(_spread(change["new"], self.count))
+        self.selected = [i for first, last in change["new"] for i in range(first, last + 1)]
 
     def _take_selected(self, change: Any) -> None:
         wanted = sorted({int(i) for i in change["new"] if 0 <= int(i) < self.count})
@@ -141,6 +144,11 @@ class ContactSheet(Widget):
     @traitlets.validate("columns", "every")
     def _few(self, proposal: Any) -> int:
         return max(0, min(int(proposal["value"]), 64))
+
+    @traitlets.validate("runs")
+    def _in_order(self, proposal: Any) -> list[list[int]]:
+        """Ascending and apart, whatever the browser sent."""
+        return _joined(proposal["value"], self.count)
 
     @traitlets.validate("size")
     def _sized(self, proposal: Any) -> int:
@@ -177,10 +185,19 @@ def _indexes(wanted: Any, count: int) -> list[int]:
     return list(dict.fromkeys(wanted))
 
 
-def _spread(runs: Any, count: int) -> Iterable[int]:
-    for run in runs if isinstance(runs, (list, tuple)) else ():
-        first, last = int(run[0]), int(run[1])
-        yield from range(max(first, 0), min(last, count - 1) + 1)
+def _joined(runs: Any, count: int) -> list[list[int]]:
+    """Runs within the sheet, ascending, those that touch as one."""
+    pairs = [run for run in runs if isinstance(run, (list, tuple)) and len(run) == 2]
+    inside = sorted((max(int(a), 0), min(int(b), count - 1)) for a, b in pairs)
+    found: list[list[int]] = []
+    for first, last in inside:
+        if first > last:
+            continue
+        if found and first <= found[-1][1] + 1:
+            found[-1][1] = max(found[-1][1], last)
+        else:
+            found.append([first, last])
+    return found
 
 
 def _runs(indexes: Sequence[int]) -> list[list[int]]:
@@ -194,7 +211,8 @@ def _runs(indexes: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def _scroll(viewer: Any, index: list[int] | None) -> None:
-    """Let a viewer show a voxel; index: (z, y, x)."""
+def _scroll(viewer: Any, tiles: PlaneTiles, i: int) -> None:
+    """Let a viewer show a plane; where it is in the plane stays."""
+    index = tiles.index_of(i, viewer.index)
     if index is not None:
         viewer.index = index

@@ -35,6 +35,7 @@ _SAMPLES = 60_000  # of the image, for one value of the metric
 _STEPS = 150  # at most, of a level
 _SHORTEST_MM = 0.005  # a step that moves no voxel further than this ends a level
 _SEED = 20240229
+_NOTHING_COMMON = "the images have nothing in common that could be registered: choose other series"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +116,11 @@ def register(
     began = time.monotonic()
     tell = told or (lambda _part, _text: None)
     tell(0.0, "reading the images")
-    images = [_floating(one, name) for one, name in ((fixed, "fixed"), (moving, "moving"))]
-    motion, metrics, steps, stopped = _through_levels(*images, tell, stop or (lambda: False))
+    images = _floating(fixed, "fixed"), _floating(moving, "moving")
+    try:
+        motion, metrics, steps, stopped = _through_levels(*images, tell, stop or (lambda: False))
+    except RuntimeError as exc:  # too few samples lie in both, or all have one value
+        raise GeometryError(_NOTHING_COMMON) from exc
     matrix = _matrix(motion)
     return Registration(
         transform_mm=matrix,
@@ -308,8 +312,9 @@ def _best_start(method: Any, fixed: SimpleITK.Image, moving: SimpleITK.Image) ->
         except RuntimeError:  # too few samples lie in both
             continue
     if not found:
-        raise GeometryError("the images have nothing in common that could be registered: choose other series")
-    return min(found)[2]
+        raise GeometryError(_NOTHING_COMMON)
+    best: SimpleITK.Euler3DTransform = min(found)[2]
+    return best
 
 
 def _starts(fixed: SimpleITK.Image, moving: SimpleITK.Image) -> Sequence[Any]:

@@ -39,7 +39,9 @@ def render3d(
         raise DicomlakeError(
             "3D rendering needs ipyniivue, which is not installed: pip install 'dicomlake[render]'"
         ) from exc
-    volumes = [{"name": "image.nii", "data": nifti_bytes(image, max_mb=max_mb), "colormap": colormap}]
+    volumes: list[dict[str, Any]] = [
+        {"name": "image.nii", "data": nifti_bytes(image, max_mb=max_mb), "colormap": colormap}
+    ]
     if window is not None:
         center, width = window
         volumes[0] |= {"cal_min": center - width / 2, "cal_max": center + width / 2}

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Protocol
 
-import numpy as np
-
 from dicomlake.widgets.images.contact import thumbnail
 from dicomlake.widgets.images.encode import png
 from dicomlake.widgets.images.stack import Stack
@@ -83,16 +81,16 @@ class PlaneTiles:
         return png(fitted(picture, plane, _EDGE))
 
     def caption(self, i: int) -> str:
-        """The plane's number."""
-        return f"{self[i]}"
+        """The plane's number, counted from 1 as viewers do."""
+        return f"{self[i] + 1}"
 
-    def index_of(self, i: int) -> list[int] | None:
-        """The voxel (z, y, x) in the middle of a plane."""
+    def index_of(self, i: int, at: Sequence[int] | None = None) -> list[int] | None:
+        """A voxel (z, y, x) in a plane: below `at`, or in the middle; None for no plane."""
         if not 0 <= i < len(self):
             return None
-        plane = self.stack.planes[self.plane]
-        middle = np.array([self[i], (plane.rows - 1) // 2, (plane.cols - 1) // 2, 1.0])
-        return [int(v) for v in np.rint(plane.to_index @ middle)[:3]]
+        index = list(at) if at else [n // 2 for n in self.stack.shape]
+        index[self.stack.planes[self.plane].axes[0]] = self[i]
+        return index
 
 
 class SeriesTiles:

@@ -45,11 +45,10 @@ class Timeline(Registering, Widget):
     STYLES: ClassVar[tuple[str, ...]] = (*Viewer.STYLES, "compare/compare.css")
 
     at = traitlets.Int(0).tag(sync=True)
-    studies = traitlets.List(help="day and score of each; nothing that names a patient.").tag(sync=True)
+    studies: traitlets.List[dict[str, Any]] = traitlets.List(
+        help="day and score of each; nothing that names a patient."
+    ).tag(sync=True)
     chosen = traitlets.List(traitlets.Int()).tag(sync=True)
-    places = traitlets.Dict(help="Number of a series -> where it lies; of those that were opened.").tag(
-        sync=True
-    )
     keep_place = traitlets.Bool(True).tag(sync=True)
     keep_window = traitlets.Bool(True).tag(sync=True)
 
@@ -74,6 +73,7 @@ class Timeline(Registering, Widget):
         self._caption = caption or _line_of
         self._opened: dict[int, Viewer] = {}
         self._opening = RLock()
+        self.places: dict[str, Any] = {}  # number of a series that was opened -> where it lies
         self._studies = studies_of(self._series, like)
         self.studies = [
             {"day": s.day, "score": round(s.score, 3), "count": len(s.series)} for s in self._studies
@@ -145,6 +145,7 @@ class Timeline(Registering, Widget):
             }
             placed = places_of([self._opened[n].stack_source for n in numbers], among)
             self.places = {str(n): place.meta() for n, place in zip(numbers, placed, strict=True)}
+            self.tell("places", self.places)
 
     def _pairs(self) -> list[Pair]:
         """The series that is shown, to the first that was opened."""

@@ -1,5 +1,1 @@
 """The cohort explorer: facets with counts over a whole lake, a table, and one query that is its state."""
-
-from dicomlake.widgets.explorer.explorer import Explorer
-
-__all__ = ["Explorer"]

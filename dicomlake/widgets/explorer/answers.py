@@ -106,9 +106,11 @@ def _cell(column: Column, held: Any) -> Any:
 
 
 def _told(name: str, value: Any) -> Any:
-    """A catalog's cell: dates with hyphens, numbers short."""
+    """A cell: dates with hyphens, several values with commas, numbers short."""
     if isinstance(value, str) and name.endswith("Date") and len(value) == 8 and value.isdecimal():
         return f"{value[:4]}-{value[4:6]}-{value[6:]}"
+    if isinstance(value, str):
+        return value.replace("\\", ", ")
     if isinstance(value, float):
         return int(value) if value.is_integer() else float(f"{value:.6g}")
     return int(value) if hasattr(value, "item") else value

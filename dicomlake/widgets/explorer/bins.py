@@ -89,8 +89,8 @@ class Bins:
             return 0.0
         at = int(np.searchsorted(self.edges, high, side="right")) - 1
         last = at == self.count - 1
-        after = np.searchsorted(self.distinct, high, side="right")
-        end = len(self.distinct) if last else np.searchsorted(self.distinct, self.edges[at + 1])
+        after = int(np.searchsorted(self.distinct, high, side="right"))
+        end = len(self.distinct) if last else int(np.searchsorted(self.distinct, self.edges[at + 1]))
         if high == self.edges[at] and (not at or self.distinct[max(after - 1, 0)] != high):
             return float(at)
         return float(at + 1) if after == end else at + self._share(at, high)

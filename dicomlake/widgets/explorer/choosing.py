@@ -19,6 +19,7 @@ class Choosing(traitlets.HasTraits):
     """The part of the explorer that changes its query. Every ask is answered with all that is shown then."""
 
     _engine: Engine
+    error: str
 
     def _moved(self) -> None:
         """Let the trait say what the engine holds."""
@@ -29,6 +30,7 @@ class Choosing(traitlets.HasTraits):
         raise NotImplementedError
 
     def _now(self) -> Answer:
+        self.error = ""
         self._moved()
         return Answer(self._shown())
 
@@ -137,7 +139,7 @@ class Choosing(traitlets.HasTraits):
 
 def _places(facet: Facet, value: Any) -> list[int]:
     """The places of a value. Raises Refusal for one that no series has."""
-    found = facet.column.places.get(value)
+    found = facet.column.places.get(value) if isinstance(value, str) else []
     if found is None:
         found = [
             p

@@ -103,13 +103,15 @@ class Column:
         ranks = np.empty(len(self.values) + 1, dtype=np.uint32)
         ranks[0] = len(self.values)
         ranks[np.array(by_name, dtype=np.int64) + 1] = np.arange(len(by_name))
-        return ranks[self.first]
+        found: npt.NDArray[np.uint32] = ranks[self.first]
+        return found
 
     @cached_property
     def distinct(self) -> npt.NDArray[np.float64]:
         """Of numbers and dates, the different ones, ascending."""
         found = np.unique(np.concatenate([self.first, self.more]) if len(self.more) else self.first)
-        return found[~np.isnan(found)]
+        some: npt.NDArray[np.float64] = found[~np.isnan(found)]
+        return some
 
     def where(self, meets: npt.NDArray[np.bool_]) -> Mask:
         """(n,) which series have a value, of text, that meets something. meets: by place, [0] is False."""
@@ -216,8 +218,11 @@ def _placed(
     further = first[known] != held
     if not further.any():
         return first, known[:0], held[:0]
-    pairs = np.unique(np.rec.fromarrays([known[further], held[further]], names="row,held"))
-    return first, np.asarray(pairs.row, dtype=np.int64), np.asarray(pairs.held)
+    rows, more = known[further], held[further]
+    order = np.lexsort((more, rows))
+    rows, more = rows[order], more[order]
+    new = np.append(True, (rows[1:] != rows[:-1]) | (more[1:] != more[:-1]))  # each pair once
+    return first, rows[new], more[new]
 
 
 # ---- facts

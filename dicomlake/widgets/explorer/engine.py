@@ -176,8 +176,8 @@ class Engine:
         now: Counts = facet.binned().counts(rows)
         taken = self._taken(own) if own else None
         found = facets.described(facet, now, taken, base)
-        span = choice.span if choice else None
-        return found | {"span": span, "asked": bool(own), "byHand": choice is not None}
+        brush = {"span": choice.span, "ends": choice.ends} if choice and choice.span else {"span": None}
+        return found | brush | {"asked": bool(own), "byHand": choice is not None}
 
     def _taken(self, own: Terms) -> Mask:
         found = np.ones(self.universe.count, dtype=bool)

@@ -26,6 +26,7 @@ COLUMNS = (
 )
 _MOST_SELECTED = 1000
 _MOST_FACETS = 40
+_MANY = 50_000  # series of which a page is not read from files each time
 
 Callbacks = dict[str, Callable[..., Any] | None]
 
@@ -66,14 +67,14 @@ class Explorer(Choosing, Widget):
     ) -> None:
         """cohort: only series of it are explored. facets: elements and facts, the usual ones unless given.
 
-        on_freeze(cohort, name, note): keeps a cohort; what it returns is told. Without it `cohort.freeze(name)`
-        does. on_share(cohort), on_view(series), on_sheet(cohort): what buttons do; there are none without.
+        on_freeze(cohort, name, note): keeps a cohort, and may return what to tell; `cohort.freeze(name)` does
+        unless given. on_share(cohort), on_view(series), on_sheet(cohort): what buttons do; none without.
         Raises QueryError for a facet, a column or a query that cannot be understood.
         """
         self._source = source
         self._calls: Callbacks = {"share": on_share, "view": on_view, "sheet": on_sheet, "freeze": on_freeze}
         self._engine = Engine(source, cohort, ())
-        self._counting = False
+        self._counting = self._warm = False
         self._engine.keep(list(FACETS if facets is None else facets))
         shown = answers.known(list(COLUMNS if columns is None else columns))
         can = {name: call is not None for name, call in self._calls.items()}
@@ -169,7 +170,17 @@ class Explorer(Choosing, Widget):
 
     @handles("state")
     def _state(self, _args: dict[str, Any], _buffers: Any) -> Answer:
-        return Answer(self._shown())
+        shown = self._shown()
+        if self._engine.universe.count > _MANY and not self._warm:
+            self._warm = True
+            self.beside(self.hold_columns)
+        return Answer(shown)
+
+    def hold_columns(self) -> None:
+        """Take the columns of the table into memory, so that a page of a large lake costs nothing."""
+        for name in self.columns:
+            if not name.endswith("UID"):  # as many values as series
+                self._engine.column(name)
 
     @handles("rows")
     def _rows(self, args: dict[str, Any], _buffers: Any) -> Answer:
@@ -226,6 +237,14 @@ class Explorer(Choosing, Widget):
         return Answer(answers.values_like(self._engine, name, text))
 
     # ---- what buttons do --------------------------------------------------------------------------------
+
+    @handles("cube")
+    def _cube(self, args: dict[str, Any], _buffers: Any) -> Answer:
+        engine = self._engine
+        with engine.lock:
+            found, places = engine.cube(str(args.get("facet", "")))
+            told = {"facet": args["facet"], "query": engine.history.text, "places": places}
+        return Answer(told | {"width": found.shape[1]}, [found])
 
     @handles("freeze")
     def _freeze(self, args: dict[str, Any], _buffers: Any) -> Answer:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomlake.catalog.query import Condition, Expression, Or
-from dicomlake.catalog.query.expressions import conditions_in
+from dicomlake.catalog.query.expressions import Operand, conditions_in
 from dicomlake.catalog.query.facts import Fact
+from dicomlake.catalog.query.folding import fold
 from dicomlake.catalog.query.predicates import has_wildcard
 from dicomlake.catalog.query.sources import resolve
 from dicomlake.widgets.explorer import bins as binning
@@ -163,12 +164,31 @@ class Facet:
                 else wanted.low
             )
             found.span = self.bins.span(low, high)
+            found.ends = _ends(part)
             return True
         if part.operator != "is" or part.every:
             return False
-        known = [self.column.places.get(value, []) for value in part.values if isinstance(value, str | float)]
-        found.places = [place for places in known for place in places]
-        return all(known) and len(known) == len(part.values)
+        known = [self._meant(value, part.exact) for value in part.values]
+        found.places = list(dict.fromkeys(place for places in known for place in places))
+        return all(known)
+
+    def _meant(self, value: Operand, exact: bool) -> list[int]:
+        """The places of text that a condition takes for a value; none where that cannot be told here."""
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, str | float)
+            or (has_wildcard(value) and not exact)
+        ):
+            return []
+        column = self.column
+        places = column.places.get(value, [])
+        if exact:
+            return places
+        written = [column.folded[place - 1] for place in places]
+        plain = written[0] if written else fold(str(value))
+        source = resolve(self.path)
+        as_written = source.kind == "code" if isinstance(source, Fact) else not source.folded
+        return places if plain is None or as_written else column.alike.get(plain, [])
 
     def term(self, places: Sequence[int], missing: bool) -> Expression | None:
         """What asks for some values of text, and for series without one; None for neither."""
@@ -196,11 +216,23 @@ class Facet:
 
 @dataclass(slots=True)
 class Choice:
-    """What is chosen in a facet. places: of text. span: counted in bins. missing: series without a value."""
+    """What is chosen in a facet.
+
+    places: of text. span: counted in bins; ends: the same in words, "" is open. missing: series without one.
+    """
 
     places: list[int] = field(default_factory=list)
     span: tuple[float, float] | None = None
+    ends: tuple[str, str] = ("", "")
     missing: bool = False
+
+
+def _ends(part: Condition) -> tuple[str, str]:
+    """The ends of a range as they were written."""
+    first, last = ("" if value is None else _text(value) for value in (part.values[0], part.values[-1]))
+    if part.operator in ("ge", "gt"):
+        return first, ""
+    return ("", last) if part.operator in ("le", "lt") else (first, last)
 
 
 def path_of(name: str) -> str:
@@ -243,6 +275,7 @@ def described(facet: Facet, now: Counts, own: Mask | None, base: Mask | None) ->
         "path": facet.path,
         "kind": facet.kind,
         "units": column.units,
+        "whole": column.whole,
         "total": total.tolist(),
         "now": now.tolist(),
         "on": None,
@@ -259,5 +292,5 @@ def described(facet: Facet, now: Counts, own: Mask | None, base: Mask | None) ->
     return found
 
 
-def _text(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+def _text(value: object) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from dicomlake.catalog.query import And, Condition, Expression, Not, Or
 from dicomlake.catalog.query.expressions import Operand
@@ -17,6 +18,7 @@ from dicomlake.catalog.query.predicates import has_wildcard
 from dicomlake.catalog.query.ranges import Range, ranged
 from dicomlake.catalog.query.sources import resolve
 from dicomlake.catalog.query.spans import span
+from dicomlake.dicom import values as vrs
 from dicomlake.widgets.explorer import columns
 from dicomlake.widgets.explorer.columns import Column
 from dicomlake.widgets.explorer.source import Mask, Source
@@ -127,7 +129,7 @@ def _range(column: Column, operator: str, values: tuple[Operand, ...]) -> Range 
     source = resolve(column.path)
     fact = isinstance(source, Fact)
     vr = "DS" if isinstance(source, Fact) else source.vr
-    if vr not in columns.vrs.NUMBER_VRS | {"DA"}:
+    if vr not in vrs.NUMBER_VRS | {"DA"}:
         return None
     spans = []
     for value in values:
@@ -160,11 +162,11 @@ def inside(column: Column, wanted: Range) -> Mask:
     return found
 
 
-def _within(numbers: np.ndarray, wanted: Range) -> Mask:
-    with np.errstate(invalid="ignore"):
-        found = ~np.isnan(numbers)
-        if wanted.low is not None:
-            found &= numbers > wanted.low if wanted.low_open else numbers >= wanted.low
-        if wanted.high is not None:
-            found &= numbers < wanted.high if wanted.high_open else numbers <= wanted.high
+def _within(numbers: npt.NDArray[np.float64], wanted: Range) -> Mask:
+    """Which numbers lie in a range; NaN does not."""
+    found: Mask = ~np.isnan(numbers)
+    if wanted.low is not None:
+        found &= numbers > wanted.low if wanted.low_open else numbers >= wanted.low
+    if wanted.high is not None:
+        found &= numbers < wanted.high if wanted.high_open else numbers <= wanted.high
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dicomlake.dicom.attributes import Attributes
 from dicomlake.errors import GeometryError, VolumeError
 from dicomlake.widgets.images.planes import Plane, acquired_plane, frames_of, planes_of
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 _KEPT = ("rescale_slope", "rescale_intercept")
 _MOST_VALUES = 64  # of a further axis that travel
+_NEVER_8_BITS = frozenset({"CT", "MR", "PT"})
+_WITHOUT_TEXT = _NEVER_8_BITS | {"NM", "RTDOSE"}
+_IMAGE = "1.2.840.10008.5.1.4.1.1"
+_ACQUIRED = frozenset(f"{_IMAGE}.{n}" for n in ("2", "2.1", "4", "4.1", "128", "130", "20", "481.2"))
+"""CT, Enhanced CT, MR, Enhanced MR, PET, Enhanced PET, NM, RT Dose: pixels of these are measured."""
 
 
 def ordered(image: xr.DataArray) -> xr.DataArray:
@@ -100,3 +106,18 @@ def _rate(times: np.ndarray, units: str) -> dict[str, float] | None:
     each = float(np.median(steps)) if times.size > 1 and (steps > 0).all() else float(np.median(times))
     each = each / 1000 if units == "ms" else each
     return {"rate": float(np.clip(1 / each, 0.5, 60))} if each > 0 else None
+
+
+def may_show_text(image: xr.DataArray, header: Attributes | None, *, placed: bool, units: str) -> bool:
+    """Whether the pixels may show text, perhaps a name: all may but those that are known to be measured.
+
+    placed: whether the image lies in a patient. units: of the values that are shown.
+    """
+    if header is not None and (
+        header.text("BurnedInAnnotation") == "YES" or header.text("SOPClassUID") not in _ACQUIRED
+    ):
+        return True
+    modality = image.attrs.get("modality")
+    screen = modality in _NEVER_8_BITS and image.dtype.itemsize == 1  # captured, or derived
+    screen = screen or (modality == "CT" and units != "HU")
+    return screen or "rgb" in image.dims or modality not in _WITHOUT_TEXT or not placed

@@ -83,7 +83,7 @@ def eight_bits(colours: np.ndarray, bits_stored: int | None) -> np.ndarray:
     if colours.dtype == np.uint8:
         return colours
     if colours.dtype.kind not in "iu":
-        return np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(np.rint(colours), 0, 255), np.uint8)
     upper = colours >> max((bits_stored or 8 * colours.dtype.itemsize) - 8, 0)
     return np.asarray(upper, np.uint8)
 
@@ -92,7 +92,8 @@ def _display_units(image: xr.DataArray) -> tuple[float, str]:
     """What rescaled values are multiplied by to be shown, and the units then."""
     if _unknown(image):
         return 1.0, ""
-    units = str(image.attrs.get("units") or "")
+    table = image.attrs.get("modality_lut") or {}
+    units = str(table.get("units") or image.attrs.get("units") or "")
     pet = image.attrs.get("pet")
     if pet is not None and image.attrs.get("source") in ("stored", "rescaled"):
         from dicomlake.dicom.suv import suv

@@ -11,7 +11,6 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import pairwise
 from math import prod
 from typing import Any, Protocol
 
@@ -108,7 +107,7 @@ class Resident:
         return self.part(tuple(slice(0, n) for n in self._sizes))
 
     def fill(self, first: Sequence[int]) -> None:
-        """Read what is missing, piece by piece, the blocks with the leading index `first` before others.
+        """Read what is missing, piece by piece, beginning at the leading index `first`.
 
         Damage is passed over: it is told to whoever asks for it.
         """
@@ -125,12 +124,14 @@ class Resident:
                 continue
 
     def _pieces(self, first: Sequence[int]) -> Iterator[Box]:
-        """The grid of blocks in slabs along its last leading axis."""
+        """The grid of blocks in slabs, those of the wanted leading index and near to it before others."""
         leading = self._there.shape[: max(self._there.ndim - 2, 1)]
-        wanted = np.array([*first, *[0] * len(leading)][: len(leading)])
-        wanted[: len(first)] //= np.array(self._blocks[: len(wanted)])[: len(first)]
-        order = sorted(np.ndindex(leading), key=lambda i: (i[: len(first)] != tuple(wanted[: len(first)]), i))
-        for index in order:
+        wanted = [i // b for i, b in zip(first, self._blocks[: len(leading)], strict=False)]
+
+        def distance(index: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(abs(a - b) for a, b in zip(index, wanted, strict=False))
+
+        for index in sorted(np.ndindex(leading), key=distance):
             yield tuple(slice(i, i + 1) for i in index)
 
     def _cells(self, box: Box) -> Box:
@@ -175,16 +176,14 @@ class Resident:
     def _cut(
         self, low: tuple[int, ...], high: tuple[int, ...]
     ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """A box of blocks in parts of at most a piece, cut along rows of blocks."""
+        """A box of blocks in parts of about a piece at most, cut between rows of blocks."""
         size = prod(s.stop - s.start for s in self._box(low, high)) * self._data.dtype.itemsize
         size *= prod(self._data.shape[len(self._sizes) :])
-        parts = min(max(1, -(-size // _PIECE_BYTES)), high[-2] - low[-2] + 1) if len(low) > 1 else 1
-        edges = np.linspace(low[-2], high[-2] + 1, parts + 1).astype(int).tolist() if len(low) > 1 else []
-        if parts == 1:
-            yield low, high
-            return
-        for a, b in pairwise(edges):
-            yield (*low[:-2], a, low[-1]), (*high[:-2], b - 1, high[-1])
+        rows = high[-2] - low[-2] + 1
+        at_once = max(1, int(rows * _PIECE_BYTES / size))
+        for first in range(low[-2], high[-2] + 1, at_once):
+            last = min(first + at_once - 1, high[-2])
+            yield (*low[:-2], first, low[-1]), (*high[:-2], last, high[-1])
 
 
 class Streamed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,13 +15,14 @@ Array = npt.NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 
 _MOST_SAMPLES = 201  # across a slab: more would not be seen, and take seconds
+_THICKEST_MM = 10_000.0
 _LARGEST = 2048  # rows and columns
 _REACH = 0.5 + 1e-6  # of a voxel: beyond the outermost centres, as far as the volume goes
 _ORIGIN = np.array([0.0, 0.0, 1.0])
 _THREADS = 2
 
 
-def axes_of(u: Sequence[float], v: Sequence[float]) -> tuple[Array, Array]:
+def axes_of(u: npt.ArrayLike, v: npt.ArrayLike) -> tuple[Array, Array]:
     """Unit vectors to the right and down. Raises GeometryError unless they are perpendicular directions."""
     right, down = np.asarray(u, dtype=float), np.asarray(v, dtype=float)
     sizes = np.array([np.linalg.norm(right), np.linalg.norm(down)])
@@ -34,7 +35,7 @@ def axes_of(u: Sequence[float], v: Sequence[float]) -> tuple[Array, Array]:
 
 
 def to_lps(
-    center_mm: Sequence[float], right: Array, down: Array, spacing_mm: float, shape: tuple[int, int]
+    center_mm: npt.ArrayLike, right: Array, down: Array, spacing_mm: float, shape: tuple[int, int]
 ) -> Array:
     """(row, col, 1) of the plane to patient mm: (3, 3) with columns row, col, origin.
 
@@ -58,6 +59,7 @@ def offsets_mm(slab_mm: float, step_mm: float) -> Array:
     """Where planes are sampled across a slab, along its normal; from edge to edge, about `step_mm` apart."""
     if not slab_mm > 0:
         return np.zeros(1)
+    slab_mm = min(slab_mm, _THICKEST_MM)
     count = min(max(int(np.ceil(slab_mm / step_mm - 1e-6)), 1) + 1, _MOST_SAMPLES)
     return np.linspace(-slab_mm / 2, slab_mm / 2, count)
 

@@ -8,13 +8,14 @@ import numpy as np
 
 Mode = Literal["max", "min", "mean"]
 MODES = ("max", "min", "mean")
+_MOST = 1 << 20  # planes: no volume has as many
 
 
 def reach(slab_mm: float, step_mm: float) -> int:
     """How many planes on either side belong to a slab: those whose centres lie within half of it."""
     if not (slab_mm > 0 and step_mm > 0):
         return 0
-    return int(slab_mm / 2 / step_mm + 1e-6)
+    return int(min(slab_mm / 2 / step_mm + 1e-6, _MOST))
 
 
 def projected(

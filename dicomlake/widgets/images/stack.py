@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.errors import GeometryError, VolumeError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 8  # planes of a run: more would be one message that nobody waits for
 _SAMPLE = 200_000
 _SAMPLED_WHOLE = 4 << 20  # voxels: less are read as quickly as a few of their planes
-_WITHOUT_TEXT = frozenset({"CT", "MR", "PT", "NM", "RTDOSE"})
 
 
 class Stack:
@@ -120,9 +120,9 @@ class Stack:
 
     def oblique(
         self,
-        center_mm: Sequence[float],
-        u: Sequence[float],
-        v: Sequence[float],
+        center_mm: npt.ArrayLike,
+        u: npt.ArrayLike,
+        v: npt.ArrayLike,
         spacing_mm: float,
         shape: tuple[int, int],
         *,
@@ -267,9 +267,7 @@ class Stack:
     @property
     def burned_in(self) -> bool:
         """Whether the pixels may show text, perhaps a name: unless the image is of a kind that has none."""
-        if self._header is not None and (self._header.text("BurnedInAnnotation") or "").upper() == "YES":
-            return True
-        return self.colour or self.modality not in _WITHOUT_TEXT or not self.placed
+        return describing.may_show_text(self.image, self._header, placed=self.placed, units=self.units)
 
     @property
     def placed(self) -> bool:

@@ -105,9 +105,13 @@ class Cut:
 
     def index(self) -> Array:
         """Voxel index of every pixel in the displayed image, (rows, cols, 3)."""
-        rows = np.arange(self.rows)[:, None, None] * self.matrix[:, 0]
-        cols = np.arange(self.cols)[None, :, None] * self.matrix[:, 1]
-        return np.asarray(rows + cols + self.matrix[:, 2])
+        return self.through(self.matrix)
+
+    def through(self, matrix: Array) -> Array:
+        """What a (3, 3) matrix makes of (row, col, 1) of every pixel, (rows, cols, 3)."""
+        rows = np.arange(self.rows)[:, None, None] * matrix[:, 0]
+        cols = np.arange(self.cols)[None, :, None] * matrix[:, 1] + matrix[:, 2]
+        return np.asarray(rows + cols)
 
     def points(self) -> Array:
         """Patient position of every pixel, (rows, cols, 3), LPS, mm."""
@@ -131,11 +135,22 @@ class Placed:
     grid: Grid
     mapped: Mapped | None = None
 
-    def index(self, points: Array) -> Array:
-        """Positions (…, 3), LPS, mm, to index (…, 3) of the grid."""
+    def index(self, cut: Cut) -> Array:
+        """Of every pixel of a plane its fractional index in the grid, (rows, cols, 3)."""
+        shown = cut.space.grid
+        if self.mapped is None and shown is not None and shown.positions is None:
+            return cut.through(self._joined(shown.affine, cut.matrix))
+        points = cut.points()
         if self.mapped is not None:
             points = self.mapped(points.reshape(-1, 3)).reshape(points.shape)
         return self.grid.to_index(points)
+
+    def _joined(self, affine: Array, matrix: Array) -> Array:
+        """From (row, col, 1) through the displayed image's index and the patient to the grid's index."""
+        there = np.linalg.inv(self.grid.affine) @ affine
+        found = there[:3, :3] @ matrix
+        found[:, 2] += there[:3, 3]
+        return np.asarray(found)
 
 
 @dataclass(frozen=True, slots=True)

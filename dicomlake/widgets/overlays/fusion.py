@@ -83,7 +83,7 @@ class Fusion:
         if self.placed is None and cut.plane is not None:
             found = cut.taken(volume.values)
             return found if volume.valid is None else np.where(cut.taken(volume.valid) > 0, found, np.nan)
-        index = cut.index() if self.placed is None else self.placed.index(cut.points())
+        index = cut.index() if self.placed is None else self.placed.index(cut)
         found = linear(volume.values, index)
         if volume.valid is not None:
             found[linear(volume.valid, index) < 1 - 1e-4] = np.nan

@@ -58,7 +58,7 @@ class Isodose:
         dose = kept.get((self.key, "dose"), self.values)
         planes = []
         for cut in request.cuts:
-            plane = linear(dose, self.placed.index(cut.points()))
+            plane = linear(dose, self.placed.index(cut))
             planes.append(
                 [
                     Line(level, points, is_closed(points))
@@ -131,6 +131,6 @@ def level_labels(wanted: Iterable[Mapping[str, Any]], reference_gy: float) -> li
     for rank, level in enumerate(ordered):
         given = by_level[level]
         colour = given.get("color") if is_colour(given.get("color")) else dose_colour(rank)
-        entry = label(level, f"{level:.5g} Gy ({level / reference_gy:.0%})".replace("%)", " %)"), str(colour))
+        entry = label(level, f"{level:.4g} Gy ({level / reference_gy:.0%})".replace("%)", " %)"), str(colour))
         labels.append(entry | {"visible": given.get("visible", True) is True})
     return labels

@@ -67,7 +67,7 @@ class Labels:
     def _plane(self, codes: Codes, cut: Cut) -> Voxels:
         if self.placed is None:
             return cut.taken(codes.volume)
-        return nearest(codes.volume, self.placed.index(cut.points()))
+        return nearest(codes.volume, self.placed.index(cut))
 
 
 def joined(shape: tuple[int, ...], masks: Iterable[tuple[int, Voxels]]) -> Codes:

@@ -292,7 +292,8 @@ def _of_image(array: Any, space: base.Space, key: str, how: How) -> fusion.Fusio
         window = fusion.usual_window(_sample(array, shared))
     elif not (len(window) == 2 and np.isfinite(window).all() and window[1] > 0):
         raise DicomlakeError("window is (center, width) in the units of the image, the width above 0")
-    units = str(getattr(_in_units(array), "attrs", {}).get("units") or "")
+    stated = str(getattr(_in_units(array), "attrs", {}).get("units") or "")
+    units = "SUV" if stated == "g/ml" else stated
     chosen = how.colormap or ("inferno" if np.dtype(array.dtype).kind == "b" else "hot")
 
     def values(extra: Mapping[str, int]) -> npt.NDArray[np.float32]:

@@ -46,7 +46,7 @@ def planes(stack: Stack, args: Args) -> Answer:
 
 
 def oblique(stack: Stack, args: Args) -> Answer:
-    """A plane through center_mm along u (columns) and v (rows), spacing_mm apart: one buffer of raw numbers."""
+    """A plane through center_mm along u (columns) and v (rows): one buffer of raw numbers."""
     center, u, v = (_vector(args, name) for name in ("center_mm", "u", "v"))
     spacing = _number(args, "spacing_mm")
     if spacing <= 0:

@@ -1,4 +1,4 @@
-"""Marks as they come, from a browser or from Python, to marks as they are kept: complete, bounded, measured."""
+"""Marks as they come, from a browser or from Python, to marks as they are kept: whole, bounded, measured."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _extra(stack: Any, given: Any) -> list[int]:
 
 def _points(tool: str, given: Any, plane: Any) -> list[list[float]]:
     least, most = POINTS[tool]
-    points = numbers(given or [], most, "points")
+    points = numbers([] if given is None else given, most, "points")
     if len(points) < least:
         raise Refusal(f"{tool} has {least} points or more: (row, column) in pixels of the displayed plane")
     return [[min(max(r, -0.5), plane.rows - 0.5), min(max(c, -0.5), plane.cols - 0.5)] for r, c in points]
@@ -125,12 +125,12 @@ def _points(tool: str, given: Any, plane: Any) -> list[list[float]]:
 
 def numbers(given: Any, most: int, what: str) -> list[list[float]]:
     """Pairs of finite numbers. Raises Refusal for others, and for more than `most`."""
-    if isinstance(given, np.ndarray):
-        given = given.tolist()
+    given = given.tolist() if isinstance(given, np.ndarray) else given
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) > most:
         raise Refusal(f"{what}: a list of up to {most} pairs (row, column)")
     found: list[list[float]] = []
-    for pair in given:
+    for one in given:
+        pair = one.tolist() if isinstance(one, np.ndarray) else one
         if not isinstance(pair, Sequence) or len(pair) != 2:
             raise Refusal(f"{what}: each is a pair (row, column)")
         if any(isinstance(v, bool) or not isinstance(v, int | float | np.number) for v in pair):

@@ -61,6 +61,7 @@ _UNITS: dict[str, CodeTuple] = {
     "Bq/ml": ("Bq/ml", "UCUM", "Becquerels/milliliter"),
     "Gy": ("Gy", "UCUM", "Gray"),
 }
+_UPRIGHT = 1e-3  # cosine of the angle between the axes of an ellipse
 _SUBJECT = (
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
@@ -213,7 +214,7 @@ def _regions(stack: Any, mark: Mark, headers: Mapping[str, Dataset]) -> list[Any
     for graphic in _graphics(stack, mark, headers):
         if graphic.image is None:
             reference = _frame_of_reference(stack, headers)
-            found.append(ImageRegion3D(_in_3d(graphic.kind), graphic.points, reference))
+            found.append(ImageRegion3D(graphic.kind, graphic.points, reference))
         else:
             source = SourceImageForRegion(*graphic.image)
             found.append(ImageRegion(graphic.kind, graphic.points, source))
@@ -230,7 +231,7 @@ def _coordinates(stack: Any, mark: Mark, headers: Mapping[str, Dataset]) -> Iter
     for graphic in _graphics(stack, mark, headers):
         if graphic.image is None:
             reference = _frame_of_reference(stack, headers)
-            yield CoordinatesForMeasurement3D(_in_3d(graphic.kind), graphic.points, reference)
+            yield CoordinatesForMeasurement3D(graphic.kind, graphic.points, reference)
         else:
             source = SourceImageForRegion(*graphic.image)
             yield CoordinatesForMeasurement(graphic.kind, graphic.points, source)
@@ -247,42 +248,46 @@ class _Graphic:
 
 
 def _graphics(stack: Any, mark: Mark, headers: Mapping[str, Dataset]) -> Iterator[_Graphic]:
-    kind, points = _graphic_of(mark)
-    plane = stack.planes[mark["plane"]]
+    plane, ruler = stack.planes[mark["plane"]], ruler_of(stack, mark["plane"])
     first, last = mark.get("through") or (mark["index"], mark["index"])
     for index in range(first, last + 1):
         found = slice_of(stack, mark, index)
         header = headers.get(found.instance_uid or "")
-        full = np.column_stack([np.full(len(points), index), points, np.ones(len(points))])
         if header is not None:
+            kind, points = _graphic_of(mark, np.eye(2))
             frames = None if found.frame is None or "NumberOfFrames" not in header else [found.frame + 1]
+            full = np.column_stack([np.full(len(points), index), points, np.ones(len(points))])
             at = (full @ np.asarray(plane.to_index).T)[:, [2, 1]] + 0.5
             yield _Graphic(kind, at, (str(header.SOPClassUID), str(header.SOPInstanceUID), frames))
-        elif plane.to_lps is not None and _frame_of_reference(stack, headers):
-            placed = ruler_of(stack, mark["plane"]).to_mm(index, points)
+        elif _frame_of_reference(stack, headers):
+            kind, points = _graphic_of(mark, ruler.basis)
+            placed = ruler.to_mm(index, points)
             if placed is not None:
-                yield _Graphic(kind, placed, None)
+                closed = kind == "POLYLINE" and mark["tool"] in REGIONS
+                yield _Graphic("POLYGON" if closed else kind, placed, None)
 
 
-def _graphic_of(mark: Mark) -> tuple[str, Points]:
-    """GraphicType and the points it wants, (row, column): regions closed, of ellipses the ends of the axes."""
+def _graphic_of(mark: Mark, basis: Points) -> tuple[str, Points]:
+    """GraphicType and the points it wants, (row, column): regions closed, ellipses by their axes.
+
+    basis: columns are the steps of a row and of a column where the graphic will lie: they tell which axis is
+    the longer one, and whether the two are at right angles; if not, the ellipse is told as a polygon.
+    """
     points = np.asarray(mark["points"], dtype=np.float64).reshape(-1, 2)
     tool = mark["tool"]
     if tool == "point":
         return "POINT", points
-    if tool == "ellipse":
-        (r, c), (half_r, half_c) = points.mean(axis=0), np.abs(points[1] - points[0]) / 2
-        down = [[r - half_r, c], [r + half_r, c]]
-        across = [[r, c - half_c], [r, c + half_c]]
-        return "ELLIPSE", np.array(across + down if half_c >= half_r else down + across)
+    lengths = np.linalg.norm(basis, axis=0)
+    if tool == "ellipse" and abs(basis[:, 0] @ basis[:, 1]) <= _UPRIGHT * lengths.prod():
+        (r, c), half = points.mean(axis=0), np.abs(points[1] - points[0]) / 2
+        down = [[r - half[0], c], [r + half[0], c]]
+        across = [[r, c - half[1]], [r, c + half[1]]]
+        wide = half[1] * lengths[1] >= half[0] * lengths[0]
+        return "ELLIPSE", np.array(across + down if wide else down + across)
     if tool in REGIONS:
         closed = outline(tool, points)
         return "POLYLINE", np.concatenate([closed, closed[:1]])
     return "POLYLINE", points
-
-
-def _in_3d(kind: str) -> str:
-    return kind
 
 
 def _frame_of_reference(stack: Any, headers: Mapping[str, Dataset]) -> str:

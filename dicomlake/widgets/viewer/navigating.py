@@ -41,7 +41,9 @@ class Navigating(traitlets.HasTraits):
     """The part of a viewer that moves through its stack. Expects `stack_source`, `tell` and `send`."""
 
     stack = traitlets.Dict(help="What is shown, as Stack.meta() says.").tag(sync=True)
-    arrangement = traitlets.Enum(ARRANGEMENTS, "one", help="One plane, three linked ones, or four.").tag(sync=True)
+    arrangement = traitlets.Enum(ARRANGEMENTS, "one", help="One plane, three linked ones, or four.").tag(
+        sync=True
+    )
     plane = traitlets.Unicode(help="The plane shown alone or largest.").tag(sync=True)
     index = traitlets.List(traitlets.Int(), help="The crosshair's voxel (z, y, x).").tag(sync=True)
     cursor_mm = traitlets.List(traitlets.Float(), help="The crosshair in the patient, LPS.").tag(sync=True)
@@ -60,7 +62,9 @@ class Navigating(traitlets.HasTraits):
     crosshair = traitlets.Bool(True).tag(sync=True)
     playing = traitlets.Bool(False).tag(sync=True)
     rate = traitlets.Float(10.0, help="Planes a second of the cine.").tag(sync=True)
-    cine_over = traitlets.Unicode("plane", help='"plane", or the dimension that the cine runs along.').tag(sync=True)
+    cine_over = traitlets.Unicode("plane", help='"plane", or the dimension that the cine runs along.').tag(
+        sync=True
+    )
     slow_link = traitlets.Bool(False, help="JPEG while moving, exact planes at rest.").tag(sync=True)
     height = traitlets.Int(560, help="Of the panes, in CSS pixels.").tag(sync=True)
 
@@ -78,7 +82,7 @@ class Navigating(traitlets.HasTraits):
     def _consistent(self, given: dict[str, Any]) -> dict[str, Any]:
         """Traits as they were given, with those that follow from them: a window is no preset, and so on."""
         stack, found = self.stack_source, dict(given)
-        if "preset" in given:
+        if given.get("preset"):
             named = (one for one in stack.presets if given["preset"] in (one.name, one.key))
             if (preset := next(named, None)) is not None:
                 found |= {"window": [preset.center, preset.width], "voi_shape": preset.shape}
@@ -135,7 +139,7 @@ class Navigating(traitlets.HasTraits):
     def _check_preset(self, proposal: Any) -> str:
         wanted = proposal["value"]
         presets = self.stack["presets"]
-        by_key = [one["name"] for one in presets if one["key"] == wanted]
+        by_key = [one["name"] for one in presets if one["key"] == wanted != ""]
         return by_key[0] if by_key else _one_of("preset", wanted, ["", *(one["name"] for one in presets)])
 
     @validate("window")
@@ -278,7 +282,7 @@ class Navigating(traitlets.HasTraits):
         return found
 
     def still(self) -> str | None:
-        """The middle plane as a small picture, for where no kernel runs; words only where it may show text."""
+        """The middle plane as a small picture, where no kernel runs; words where it may show text."""
         return picturing.still_html(self)
 
     # ---- inside ----
@@ -334,7 +338,12 @@ def _window_of(meta: Mapping[str, Any]) -> dict[str, Any]:
     if meta["presets"]:
         first = meta["presets"][0]
         window = [float(first["center"]), float(first["width"])]
-        return {"window": window, "voi_shape": first["shape"], "preset": first["name"], "invert": bool(first.get("invert"))}
+        return {
+            "window": window,
+            "voi_shape": first["shape"],
+            "preset": first["name"],
+            "invert": bool(first.get("invert")),
+        }
     low, high = meta["range"]
     return {"window": [(low + high) / 2, max(high - low, 1e-9)]}
 

@@ -102,7 +102,8 @@ class Overlaying(traitlets.HasTraits):
                 raise DicomlakeError(f"{_MOST} overlays are shown: remove one first")
             self._laid_number += 1
             id_ = f"o{self._laid_number}"
-            usual, overlay = overlay_of(obj, self._space(), id_, how)
+        usual, overlay = overlay_of(obj, self._space(), id_, how)  # may read: others go on meanwhile
+        with self._laid_lock:
             entry = {
                 "id": id_,
                 "name": self._unused(short(name or usual)),
@@ -112,7 +113,7 @@ class Overlaying(traitlets.HasTraits):
                 **overlay.state(),
             }
             self._laid[id_] = overlay
-            self._laid_entries.append(settings.changed(entry, {"alpha": float(alpha)}) | {})
+            self._laid_entries.append(settings.changed(entry | {"alpha": 0.5}, {"alpha": float(alpha)}))
             self._publish()
         return id_
 

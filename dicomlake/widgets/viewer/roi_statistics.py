@@ -153,7 +153,7 @@ def statistics(values: Array) -> Stats:
 
 
 def center_of(mark: Mapping[str, Any], ruler: Ruler) -> list[float] | None:
-    """The middle of a mark in the patient, LPS, mm: of the shape, not of its points; None without geometry."""
+    """The middle of a mark in the patient, LPS, mm: of the shape itself; None without geometry."""
     points = np.asarray(mark["points"], dtype=np.float64).reshape(-1, 2)
     if not len(points):
         return None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dicomlake.widgets.base import Widget
 from dicomlake.widgets.images.stack import Stack
+from dicomlake.widgets.viewer.marking import Marking
 from dicomlake.widgets.viewer.navigating import Navigating
 from dicomlake.widgets.viewer.overlaying import Overlaying
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Viewer(Navigating, Overlaying, Widget):
+class Viewer(Navigating, Overlaying, Marking, Widget):
     """A stack of planes to scroll, window, measure and draw on. Not for diagnosis.
 
     image: a Stack, or what `Stack.of` takes. subject: the Series that it is of, for what refers to it.
@@ -22,10 +23,17 @@ class Viewer(Navigating, Overlaying, Widget):
     """
 
     ENTRY: ClassVar[str] = "viewer/viewer.js"
-    STYLES: ClassVar[tuple[str, ...]] = ("viewer/viewer.css", "viewer/overlays.css")
+    STYLES: ClassVar[tuple[str, ...]] = ("viewer/viewer.css", "viewer/overlays.css", "viewer/marks.css")
+
+    stack_source: Stack
 
     def __init__(
-        self, image: Stack | xr.DataArray | xr.Dataset, subject: Any = None, *, layout: str | None = None, **traits: Any
+        self,
+        image: Stack | xr.DataArray | xr.Dataset,
+        subject: Any = None,
+        *,
+        layout: str | None = None,
+        **traits: Any,
     ) -> None:
         self.stack_source = image if isinstance(image, Stack) else Stack.of(image)
         self.subject = subject

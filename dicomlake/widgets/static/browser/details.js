@@ -18,7 +18,7 @@ export function detailsInside(data, add) {
 }
 
 function section(title, lines) {
-  return lines.length ? el("section", {}, el("h4", {}, title), el("ul", { class: "dl-lines-list" }, lines)) : null;
+  return lines.length ? el("section", {}, el("h4", {}, title), el("ul", { class: "dl-br-lines-list" }, lines)) : null;
 }
 
 function volumeLine(volume) {
@@ -37,13 +37,13 @@ export function findingLine(finding) {
 
 function factsTable(data, add) {
   const rows = [["Kind", data.kind], ["Transfer syntax", data.syntaxes.join(", ")], ...data.facts];
-  return el("table", { class: "dl-facts" }, el("tbody", {}, rows.map(([name, value]) => factRow(name, value, add))));
+  return el("table", { class: "dl-br-facts" }, el("tbody", {}, rows.map(([name, value]) => factRow(name, value, add))));
 }
 
 function factRow(name, value, add) {
   const text = typeof value === "number" ? String(Math.round(value * 1e6) / 1e6) : String(value);
   const plain = /^[^\s",*?\\]+$/.test(text) ? text : `"${text}"`;
   const can = /^[A-Z]\w+$/.test(name) && name !== "Kind" && !/["*?\\]/.test(text);
-  const button = can ? el("button", { type: "button", class: "dl-small dl-adder", title: `Add to query: ${name}=${plain}`, "aria-label": `Add ${name} to the query`, onclick: () => add(`${name}=${plain}`) }, "+ query") : null;
+  const button = can ? el("button", { type: "button", class: "dl-br-small dl-br-adder", title: `Add to query: ${name}=${plain}`, "aria-label": `Add ${name} to the query`, onclick: () => add(`${name}=${plain}`) }, "+ query") : null;
   return el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text), el("td", {}, button));
 }

@@ -11,8 +11,8 @@ export class Documents {
   constructor(say) {
     this.say = say;
     this.urls = [];
-    this.list = el("div", { class: "dl-documents", role: "list" });
-    this.shown = el("div", { class: "dl-document" });
+    this.list = el("div", { class: "dl-br-documents", role: "list" });
+    this.shown = el("div", { class: "dl-br-document" });
     this.node = el("div", {}, this.list, this.shown);
   }
 
@@ -20,7 +20,7 @@ export class Documents {
   show(documents, id) {
     this.list.replaceChildren(...documents.map((one) => this.line(one)));
     this.clear();
-    if (!documents.length) this.list.append(el("div", { class: "dl-empty" }, "This study has no reports and no documents."));
+    if (!documents.length) this.list.append(el("div", { class: "dl-br-empty" }, "This study has no reports and no documents."));
     const own = documents.find((one) => one.id === id);
     if (own) this.open(own, 0);
   }
@@ -28,7 +28,7 @@ export class Documents {
   line(one) {
     const title = one.SeriesDescription || one.what;
     const about = [one.what, dateText(one.SeriesDate), one.instances > 1 && `${one.instances} objects`].filter(Boolean).join(" · ");
-    const button = el("button", { type: "button", class: "dl-document-line", "data-id": String(one.id), onclick: () => this.open(one, 0) }, el("strong", {}, `${one.Modality} `), title, el("div", { class: "dl-muted" }, about));
+    const button = el("button", { type: "button", class: "dl-br-document-line", "data-id": String(one.id), onclick: () => this.open(one, 0) }, el("strong", {}, `${one.Modality} `), title, el("div", { class: "dl-muted" }, about));
     return el("div", { role: "listitem" }, button);
   }
 
@@ -65,7 +65,7 @@ export class Documents {
 
   attached(data, buffers) {
     const about = el("p", { class: "dl-muted" }, `${data.mime}, ${sizeText(data.bytes)}`);
-    const words = data.words ? el("pre", { class: "dl-words" }, data.words) : el("p", { class: "dl-muted" }, `No text to show: this ${data.why_none || "holds none"}.`);
+    const words = data.words ? el("pre", { class: "dl-br-words" }, data.words) : el("p", { class: "dl-muted" }, `No text to show: this ${data.why_none || "holds none"}.`);
     return [about, buffers.length ? this.links(data, buffers[0]) : el("p", {}, "Too large to send here: lake.open(uid).save(path) writes it."), words];
   }
 
@@ -75,21 +75,21 @@ export class Documents {
     const type = opens ? mime : SAVED_MIMES[mime] || "application/octet-stream";
     const url = URL.createObjectURL(new Blob([buffer], { type }));
     this.urls.push(url);
-    const save = el("a", { class: "dl-link", href: url, download: `document${data.suffix}` }, "Save");
-    return el("div", { class: "dl-row" }, opens ? el("a", { class: "dl-link", href: url, target: "_blank", rel: "noopener" }, "Open") : null, save);
+    const save = el("a", { class: "dl-br-link", href: url, download: `document${data.suffix}` }, "Save");
+    return el("div", { class: "dl-row" }, opens ? el("a", { class: "dl-br-link", href: url, target: "_blank", rel: "noopener" }, "Open") : null, save);
   }
 }
 
 /** Items with their depth as nested details. */
 function reportTree(items) {
-  const root = el("div", { class: "dl-report" });
+  const root = el("div", { class: "dl-br-report" });
   const open = [root];
   for (const item of items) {
     open.length = Math.min(open.length, item.depth + 1);
     const place = open[open.length - 1];
-    if (item.leaf) place.append(el("div", { class: "dl-report-item" }, item.text));
+    if (item.leaf) place.append(el("div", { class: "dl-br-report-item" }, item.text));
     else {
-      const node = el("details", { open: item.depth < 3, class: "dl-report-item" }, el("summary", {}, item.text));
+      const node = el("details", { open: item.depth < 3, class: "dl-br-report-item" }, el("summary", {}, item.text));
       place.append(node);
       open.push(node);
     }

@@ -7,7 +7,7 @@ const SEVERITIES = { error: ["✕", "bad"], warning: ["⚠", "warn"], info: ["�
 
 /** A small mark of a symbol and a word; colour is never all that it says. */
 export function badge(symbol, word, tone, title = "") {
-  return el("span", { class: `dl-badge dl-badge-${tone}`, title }, el("span", { "aria-hidden": "true" }, symbol), ` ${word}`);
+  return el("span", { class: `dl-br-badge dl-br-badge-${tone}`, title }, el("span", { "aria-hidden": "true" }, symbol), ` ${word}`);
 }
 
 /** What a row is called, for typing ahead and for screen readers. */
@@ -24,7 +24,7 @@ export function rowInside(level, row, picture) {
 }
 
 function lines(first, second) {
-  return el("span", { class: "dl-lines" }, el("span", { class: "dl-line" }, first), el("span", { class: "dl-line dl-muted" }, second));
+  return el("span", { class: "dl-br-lines" }, el("span", { class: "dl-br-line" }, first), el("span", { class: "dl-br-line dl-muted" }, second));
 }
 
 function patientInside(row) {
@@ -32,7 +32,7 @@ function patientInside(row) {
   const count = `${countText(row.children, "study", "studies")}, ${countText(row.series, "series", "series")}`;
   return [
     lines(el("strong", {}, rowLabel("patients", row)), about.filter(Boolean).join(" · ")),
-    el("span", { class: "dl-end dl-muted" }, `${count} · ${sizeText(row.bytes)}`),
+    el("span", { class: "dl-br-end dl-muted" }, `${count} · ${sizeText(row.bytes)}`),
   ];
 }
 
@@ -40,7 +40,7 @@ function studyInside(row) {
   const about = [row.modalities, row.AccessionNumber && `accession ${row.AccessionNumber}`];
   return [
     lines(rowLabel("studies", row), about.filter(Boolean).join(" · ")),
-    el("span", { class: "dl-end dl-muted" }, `${countText(row.series, "series", "series")} · ${sizeText(row.bytes)}`),
+    el("span", { class: "dl-br-end dl-muted" }, `${countText(row.series, "series", "series")} · ${sizeText(row.bytes)}`),
   ];
 }
 
@@ -48,15 +48,15 @@ function seriesInside(row, picture) {
   const about = [row.SeriesNumber !== null && `#${row.SeriesNumber}`, countText(row.instances, "instance"), shapeText(row.volumes), sizeText(row.bytes)];
   return [
     thumb(row, picture),
-    el("span", { class: "dl-modality" }, row.Modality || "?"),
+    el("span", { class: "dl-br-modality" }, row.Modality || "?"),
     lines(rowLabel("series", row), about.filter(Boolean).join(" · ")),
-    el("span", { class: "dl-end dl-badges" }, seriesBadges(row)),
+    el("span", { class: "dl-br-end dl-br-badges" }, seriesBadges(row)),
   ];
 }
 
 function thumb(row, picture) {
-  if (picture) return el("img", { class: "dl-thumb", src: picture, alt: "", draggable: false });
-  return el("span", { class: "dl-thumb dl-thumb-none", "aria-hidden": "true" }, picture === "" ? thumbSign(row.Modality) : "…");
+  if (picture) return el("img", { class: "dl-br-thumb", src: picture, alt: "", draggable: false });
+  return el("span", { class: "dl-br-thumb dl-br-thumb-none", "aria-hidden": "true" }, picture === "" ? thumbSign(row.Modality) : "…");
 }
 
 function thumbSign(modality) {

@@ -15,7 +15,7 @@ class SearchBox {
     this.next = null; // what was typed while an answer was awaited
     this.offered = { from: 0, hints: [] };
     this.active = -1;
-    this.prefix = `dl-hints-${(boxesMade += 1)}`;
+    this.prefix = `dl-br-hints-${(boxesMade += 1)}`;
     this.build();
     this.later = settled(() => this.find(), 150);
     this.hintLater = settled(() => this.hint(), 120);
@@ -23,7 +23,7 @@ class SearchBox {
 
   build() {
     this.input = el("input", {
-      class: "dl-search",
+      class: "dl-br-search",
       type: "text",
       role: "combobox",
       spellcheck: "false",
@@ -37,9 +37,9 @@ class SearchBox {
       onkeydown: (event) => this.key(event),
       onblur: () => setTimeout(() => this.hide(), 150),
     });
-    this.popup = el("div", { class: "dl-hints", id: this.prefix, role: "listbox", "aria-label": "Hints", hidden: true });
-    this.problem = el("div", { class: "dl-problem", role: "status", hidden: true });
-    this.node = el("div", { class: "dl-search-place" }, this.input, this.popup, this.problem);
+    this.popup = el("div", { class: "dl-br-hints", id: this.prefix, role: "listbox", "aria-label": "Hints", hidden: true });
+    this.problem = el("div", { class: "dl-br-problem", role: "status", hidden: true });
+    this.node = el("div", { class: "dl-br-search-place" }, this.input, this.popup, this.problem);
   }
 
   get text() {
@@ -99,7 +99,7 @@ class SearchBox {
     this.problem.append(el("span", { "aria-hidden": "true" }, "⚠ "), problem.message, " ");
     for (const text of problem.instead) {
       const put = () => this.replace(problem.start, problem.end, text);
-      this.problem.append(el("button", { type: "button", class: "dl-instead", onclick: put }, text));
+      this.problem.append(el("button", { type: "button", class: "dl-br-instead", onclick: put }, text));
     }
   }
 
@@ -130,7 +130,7 @@ class SearchBox {
         el(
           "div",
           {
-            class: "dl-hint",
+            class: "dl-br-hint",
             role: "option",
             id: `${this.prefix}-${i}`,
             "aria-selected": "false",

@@ -21,14 +21,14 @@ export class Tags {
   }
 
   build() {
-    this.which = el("input", { type: "number", min: "1", value: "1", class: "dl-number", "aria-label": "Instance", onchange: () => this.go(Number(this.which.value) - 1) });
+    this.which = el("input", { type: "number", min: "1", value: "1", class: "dl-br-number", "aria-label": "Instance", onchange: () => this.go(Number(this.which.value) - 1) });
     this.of = el("span", { class: "dl-muted" });
-    this.words = el("input", { type: "search", class: "dl-tag-search", placeholder: "tag, keyword or value", "aria-label": "Search in the header", oninput: settled(() => this.fill(), 150) });
+    this.words = el("input", { type: "search", class: "dl-br-tag-search", placeholder: "tag, keyword or value", "aria-label": "Search in the header", oninput: settled(() => this.fill(), 150) });
     const step = (by, sign, label) => el("button", { type: "button", "aria-label": label, onclick: () => this.go(this.number + by) }, sign);
-    this.body = el("div", { class: "dl-tags-body", role: "tree", "aria-label": "Elements", tabindex: "-1" });
+    this.body = el("div", { class: "dl-br-tags-body", role: "tree", "aria-label": "Elements", tabindex: "-1" });
     const bar = el("div", { class: "dl-row" }, "Instance", step(-1, "‹", "Instance before"), this.which, step(1, "›", "Next instance"), this.of, this.words);
-    this.legend = el("div", { class: "dl-muted dl-legend" }, "⚑ may tell who the patient is (PS3.15 Table E.1-1): X removed, Z emptied, D dummy, U other UID, by the Basic Profile");
-    this.node = el("div", { class: "dl-tags" }, bar, this.legend, this.body);
+    this.legend = el("div", { class: "dl-muted dl-br-legend" }, "⚑ may tell who the patient is (PS3.15 Table E.1-1): X removed, Z emptied, D dummy, U other UID, by the Basic Profile");
+    this.node = el("div", { class: "dl-br-tags" }, bar, this.legend, this.body);
     keysOf(this.body, (event) => this.key(event));
   }
 
@@ -58,7 +58,7 @@ export class Tags {
     try {
       const data = await this.ask(words ? { words } : { path: [], start: 0 }, "tags");
       const rows = data.rows.map((row) => this.row(row, 1, Boolean(words)));
-      if (!data.rows.length) rows.push(el("div", { class: "dl-empty" }, words ? "No element holds that." : "No elements."));
+      if (!data.rows.length) rows.push(el("div", { class: "dl-br-empty" }, words ? "No element holds that." : "No elements."));
       if (data.more) rows.push(el("div", { class: "dl-muted" }, "There are more: write more of the word."));
       this.body.replaceChildren(...rows);
       if (!words) this.more(this.body, [], data, 1);
@@ -77,11 +77,11 @@ export class Tags {
 
   row(row, depth, found = false) {
     const opens = row.children !== undefined;
-    const node = el("div", { class: "dl-tag", role: "treeitem", "aria-level": String(depth), "aria-expanded": opens ? "false" : null, tabindex: "-1" });
-    const line = el("div", { class: "dl-tag-line", style: { paddingLeft: `${4 + (depth - 1) * 16}px` } });
-    line.append(el("span", { class: "dl-twist", "aria-hidden": "true" }, opens && row.children ? "▸" : ""));
+    const node = el("div", { class: "dl-br-tag", role: "treeitem", "aria-level": String(depth), "aria-expanded": opens ? "false" : null, tabindex: "-1" });
+    const line = el("div", { class: "dl-br-tag-line", style: { paddingLeft: `${4 + (depth - 1) * 16}px` } });
+    line.append(el("span", { class: "dl-br-twist", "aria-hidden": "true" }, opens && row.children ? "▸" : ""));
     if (row.item) line.append(el("span", { class: "dl-muted" }, `item ${row.item}`));
-    else line.append(...this.cells(row, found));
+    else line.append(...this.cells(row, found).filter(Boolean));
     node.append(line);
     node.dlRow = { row, depth };
     line.addEventListener("click", (event) => {
@@ -94,26 +94,26 @@ export class Tags {
   cells(row, found) {
     const name = row.keyword || row.name || (row.creator ? "private" : "unknown");
     const where = found && row.where ? el("span", { class: "dl-muted" }, `${row.where} › `) : null;
-    const creator = row.creator ? el("span", { class: "dl-creator", title: "private creator" }, row.creator) : null;
+    const creator = row.creator ? el("span", { class: "dl-br-creator", title: "private creator" }, row.creator) : null;
     return [
-      el("code", { class: "dl-tag-number" }, `(${row.tag})`),
-      el("span", { class: "dl-vr" }, row.vr),
-      el("span", { class: "dl-tag-name" }, where, name, " ", creator, row.mark ? this.mark(row) : null),
+      el("code", { class: "dl-br-tag-number" }, `(${row.tag})`),
+      el("span", { class: "dl-br-vr" }, row.vr),
+      el("span", { class: "dl-br-tag-name" }, where, name, " ", creator, row.mark ? this.mark(row) : null),
       this.value(row),
       row.add ? this.adder(row) : null,
     ];
   }
 
   mark(row) {
-    return el("span", { class: "dl-mark", title: MARKS[row.mark] || "", "aria-label": `may identify; ${MARKS[row.mark] || row.mark}` }, `⚑ ${row.mark}`);
+    return el("span", { class: "dl-br-mark", title: MARKS[row.mark] || "", "aria-label": `may identify; ${MARKS[row.mark] || row.mark}` }, `⚑ ${row.mark}`);
   }
 
   value(row) {
-    if (row.vr === "SQ") return el("span", { class: "dl-tag-value dl-muted" }, `${row.children} ${row.children === 1 ? "item" : "items"}`);
-    if (row.bytes !== undefined) return el("span", { class: "dl-tag-value dl-muted" }, row.bytes ? `${sizeText(row.bytes)} of bytes` : "empty, or too long to be read here");
-    const cell = el("span", { class: "dl-tag-value" }, row.value);
+    if (row.vr === "SQ") return el("span", { class: "dl-br-tag-value dl-muted" }, `${row.children} ${row.children === 1 ? "item" : "items"}`);
+    if (row.bytes !== undefined) return el("span", { class: "dl-br-tag-value dl-muted" }, row.bytes ? `${sizeText(row.bytes)} of bytes` : "empty, or too long to be read here");
+    const cell = el("span", { class: "dl-br-tag-value" }, row.value);
     if (row.more) {
-      const all = el("button", { type: "button", class: "dl-small", onclick: () => this.whole(row, cell) }, `show all ${row.length.toLocaleString("en")}`);
+      const all = el("button", { type: "button", class: "dl-br-small", onclick: () => this.whole(row, cell) }, `show all ${row.length.toLocaleString("en")}`);
       cell.append("… ", all);
     }
     return cell;
@@ -131,7 +131,7 @@ export class Tags {
   adder(row) {
     const label = this.say.add ? "Add to query" : "Copy as a condition";
     const put = () => (this.say.add ? this.say.add(row.add) : this.copy(row.add));
-    return el("button", { type: "button", class: "dl-small dl-adder", tabindex: "-1", title: `${label}: ${row.add}`, "aria-label": `${label}: ${row.keyword || row.tag}`, onclick: put }, this.say.add ? "+ query" : "copy");
+    return el("button", { type: "button", class: "dl-br-small dl-br-adder", tabindex: "-1", title: `${label}: ${row.add}`, "aria-label": `${label}: ${row.keyword || row.tag}`, onclick: put }, this.say.add ? "+ query" : "copy");
   }
 
   async copy(text) {
@@ -152,7 +152,7 @@ export class Tags {
       place.append(...next.rows.map((row) => this.row(row, depth)));
       this.more(place, path, next, depth);
     };
-    const button = el("button", { type: "button", class: "dl-small", onclick: ask }, `show more of ${data.total.toLocaleString("en")}`);
+    const button = el("button", { type: "button", class: "dl-br-small", onclick: ask }, `show more of ${data.total.toLocaleString("en")}`);
     place.append(button);
   }
 
@@ -161,7 +161,7 @@ export class Tags {
     const is = node.getAttribute("aria-expanded") === "true";
     if (!row.children || open === is) return;
     node.setAttribute("aria-expanded", String(!is));
-    node.querySelector(".dl-twist").textContent = is ? "▸" : "▾";
+    node.querySelector(".dl-br-twist").textContent = is ? "▸" : "▾";
     if (is) {
       node.querySelector(":scope > [role=group]")?.remove();
       return;
@@ -201,10 +201,10 @@ export class Tags {
       if (open) this.toggle(node, false);
       else this.goTo(node.parentElement.closest("[role=treeitem]") || node);
     } else if (event.key === "Enter") {
-      const button = node.querySelector(":scope > .dl-tag-line .dl-tag-value button");
+      const button = node.querySelector(":scope > .dl-br-tag-line .dl-br-tag-value button");
       if (button) button.click();
       else this.toggle(node);
-    } else if (event.key === "+") node.querySelector(":scope > .dl-tag-line .dl-adder")?.click();
+    } else if (event.key === "+") node.querySelector(":scope > .dl-br-tag-line .dl-br-adder")?.click();
     else return false;
     return true;
   }

@@ -12,7 +12,7 @@ let treesMade = 0;
 export class Tree {
   constructor(say, thumbs) {
     Object.assign(this, { say, thumbs });
-    this.prefix = `dl-tree-${(treesMade += 1)}-`;
+    this.prefix = `dl-br-tree-${(treesMade += 1)}-`;
     this.chosen = { places: new Set(), all: false, same: true };
     this.root = new Branch("lake", 0, 0);
     this.list = 0;
@@ -27,11 +27,11 @@ export class Tree {
   }
 
   build() {
-    this.window = el("div", { class: "dl-tree-window", role: "presentation" });
-    this.spacer = el("div", { class: "dl-tree-spacer", role: "presentation" });
-    this.empty = el("div", { class: "dl-empty", hidden: true });
+    this.window = el("div", { class: "dl-br-tree-window", role: "presentation" });
+    this.spacer = el("div", { class: "dl-br-tree-spacer", role: "presentation" });
+    this.empty = el("div", { class: "dl-br-empty", hidden: true });
     this.node = el("div", {
-      class: "dl-tree",
+      class: "dl-br-tree",
       role: "tree",
       tabindex: "0",
       "aria-multiselectable": "true",
@@ -151,15 +151,27 @@ export class Tree {
     }
     this.clear();
     this.clamp();
+    if (!is) this.bringIntoView(place, Math.min(row.children, 3));
     this.draw();
     this.fetchSeen();
   }
 
+  /** Scroll as little as shows a row, and some of those below it. */
+  bringIntoView(place, below = 0) {
+    const rows = this.node.clientHeight / ROW_HEIGHT;
+    const last = place + 1 + Math.min(below, Math.max(0, Math.floor(rows) - 1));
+    if (last > this.top + rows) this.scrollTo(last - rows);
+    if (place < this.top) this.scrollTo(place);
+  }
+
   // ---- drawing ---------------------------------------------------------------------------------------
 
+  stretch() {
+    this.spacer.style.height = `${Math.min(TALLEST, this.total * ROW_HEIGHT)}px`;
+  }
+
   redraw() {
-    const height = Math.min(TALLEST, this.total * ROW_HEIGHT);
-    this.spacer.style.height = `${height}px`;
+    this.stretch();
     this.clamp();
     const first = Math.floor(this.top);
     const last = Math.min(this.total, first + this.fitting + 2);
@@ -187,13 +199,13 @@ export class Tree {
     }
     one.node.style.transform = `translateY(${(place - this.top) * ROW_HEIGHT}px)`;
     one.node.setAttribute("aria-selected", String(Boolean(found.row && isChosen(this.chosen, found.row))));
-    one.node.classList.toggle("dl-cursor", place === this.cursor);
+    one.node.classList.toggle("dl-br-cursor", place === this.cursor);
   }
 
   made(place, { branch, index, depth, level, row }, picture) {
     const open = branch.child(index) !== null;
     const node = el("div", {
-      class: `dl-item dl-item-${level}`,
+      class: `dl-br-item dl-br-item-${level}`,
       role: "treeitem",
       id: `${this.prefix}${place}`,
       "data-place": String(place),
@@ -204,7 +216,7 @@ export class Tree {
       "aria-label": row ? rowLabel(level, row) : "loading",
       style: { paddingLeft: `${6 + (depth - 1) * 16}px` },
     });
-    if (level !== "series") node.append(el("span", { class: "dl-twist", "aria-hidden": "true" }, open ? "▾" : "▸"));
+    if (level !== "series") node.append(el("span", { class: "dl-br-twist", "aria-hidden": "true" }, open ? "▾" : "▸"));
     if (row) node.append(...rowInside(level, row, picture));
     else node.append(el("span", { class: "dl-muted" }, "…"));
     return node;
@@ -243,6 +255,7 @@ export class Tree {
   }
 
   scrollTo(top) {
+    this.stretch();
     this.top = Math.min(Math.max(0, top), this.furthest);
     const { scrollHeight, clientHeight } = this.node;
     const way = this.squeezed ? (this.top / Math.max(1, this.furthest)) * (scrollHeight - clientHeight) : this.top * ROW_HEIGHT;
@@ -264,14 +277,14 @@ export class Tree {
     if (place === null) return;
     this.node.focus({ preventScroll: true });
     this.cursor = place;
-    if (event.target.closest(".dl-twist")) this.toggle(place);
+    if (event.target.closest(".dl-br-twist")) this.toggle(place);
     else this.choose(place, { shift: event.shiftKey, toggle: event.ctrlKey || event.metaKey });
     this.moved();
   }
 
   doubled(event) {
     const place = this.placeOf(event);
-    if (place !== null && !event.target.closest(".dl-twist")) this.enter(place, event.shiftKey);
+    if (place !== null && !event.target.closest(".dl-br-twist")) this.enter(place, event.shiftKey);
   }
 
   enter(place, other) {
@@ -320,6 +333,7 @@ export class Tree {
 
   /** Right opens, then goes in; left closes, then goes out (ARIA tree pattern). */
   sideways(right) {
+    this.bringIntoView(this.cursor);
     const { branch, index, level } = this.at(this.cursor);
     const open = branch.child(index) !== null;
     if (right && level !== "series") {
@@ -332,9 +346,7 @@ export class Tree {
 
   move(place) {
     this.cursor = Math.min(Math.max(0, place), Math.max(0, this.total - 1));
-    const rows = this.node.clientHeight / ROW_HEIGHT;
-    if (this.cursor < this.top) this.scrollTo(this.cursor);
-    else if (this.cursor + 1 > this.top + rows) this.scrollTo(this.cursor + 1 - rows);
+    this.bringIntoView(this.cursor);
     this.moved();
   }
 

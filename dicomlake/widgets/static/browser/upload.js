@@ -23,7 +23,7 @@ export class Uploads {
     this.folder.webkitdirectory = true;
     const press = (input, text, title) => el("button", { type: "button", title, onclick: () => input.click() }, text);
     this.buttons = el("span", { class: "dl-row" }, press(this.files, "Add files…", "DICOM files, zip or tar archives"), press(this.folder, "Add folder…", "A folder with all that is in it"), this.files, this.folder);
-    this.node = el("div", { class: "dl-upload", hidden: true, role: "status" });
+    this.node = el("div", { class: "dl-br-upload", hidden: true, role: "status" });
   }
 
   /** Take what is dropped on a node. */
@@ -35,11 +35,11 @@ export class Uploads {
       event.stopPropagation();
       return true;
     };
-    node.addEventListener("dragenter", (event) => over(event) && node.classList.add("dl-dropping"));
+    node.addEventListener("dragenter", (event) => over(event) && node.classList.add("dl-br-dropping"));
     node.addEventListener("dragover", over);
-    node.addEventListener("dragleave", (event) => node.contains(event.relatedTarget) || node.classList.remove("dl-dropping"));
+    node.addEventListener("dragleave", (event) => node.contains(event.relatedTarget) || node.classList.remove("dl-br-dropping"));
     node.addEventListener("drop", async (event) => {
-      node.classList.remove("dl-dropping");
+      node.classList.remove("dl-br-dropping");
       if (over(event)) this.send(await droppedFiles(event.dataTransfer));
     });
   }
@@ -121,9 +121,9 @@ export class Uploads {
     const text = told.join(" · ") || "no object met";
     this.fill(
       "done",
-      el("div", { class: "dl-row" }, el("strong", {}, "Taken in:"), el("span", { class: "dl-upload-counts" }, text), `in ${countText(data.series, "series", "series")} with new instances`, this.closer()),
-      reasons.length ? el("ul", { class: "dl-lines-list dl-reasons" }, reasons) : null,
-      files.length ? el("details", {}, el("summary", {}, "Which files"), el("ul", { class: "dl-lines-list" }, files), data.more ? el("p", { class: "dl-muted" }, `and ${data.more} others`) : null) : null,
+      el("div", { class: "dl-row" }, el("strong", {}, "Taken in:"), el("span", { class: "dl-br-upload-counts" }, text), `in ${countText(data.series, "series", "series")} with new instances`, this.closer()),
+      reasons.length ? el("ul", { class: "dl-br-lines-list dl-br-reasons" }, reasons) : null,
+      files.length ? el("details", {}, el("summary", {}, "Which files"), el("ul", { class: "dl-br-lines-list" }, files), data.more ? el("p", { class: "dl-muted" }, `and ${data.more} others`) : null) : null,
     );
     this.say.announce(`Taken in: ${text}`);
     this.say.done(data);

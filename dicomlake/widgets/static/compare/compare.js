@@ -6,7 +6,7 @@ import { drawViewer } from "../viewer/draw.js";
 import { Hub, linkedBy, linkWords } from "./hub.js";
 
 const LINK_NAMES = { auto: "Automatic", mm: "Position in mm", index: "Position in the stack", none: "Not linked", register: "Registered" };
-const COMPARE_TRAITS = ["linked", "link", "zoom_linked", "window_linked", "places", "titles"];
+const COMPARE_TRAITS = ["linked", "link", "zoom_linked", "window_linked", "places", "titles", "toolbars"];
 
 class CompareView {
   constructor(model, host) {
@@ -33,21 +33,23 @@ class CompareView {
     this.frame.root.classList.add("dl-compare");
     this.grid = el("div", { class: "dl-compare-grid" });
     this.frame.root.append(this.bar(), this.grid);
-    keysOf(this.frame.root, (event) => event.key === "k" && !event.ctrlKey && !event.metaKey && this.toggle("linked"));
+    keysOf(this.frame.root, () => false);
+    this.frame.root.addEventListener("keydown", (event) => this.anywhere(event), true);
   }
 
   bar() {
     this.toggles = {
-      linked: this.button("linked", "Linked", "Scroll and point in all images together (key k)"),
+      linked: this.button("linked", "Linked", "Scroll and point in all images together (Alt L)"),
       zoom_linked: this.button("zoom_linked", "Zoom", "The same scale around the same place"),
       window_linked: this.button("window_linked", "Window", "The same window where modality and units are equal"),
+      toolbars: this.button("toolbars", "Tools", "The tool bar of each image; its keys work without"),
     };
     this.choice = el("select", { "aria-label": "How images are linked", onchange: () => this.choose(this.choice.value) });
     for (const [value, name] of Object.entries(LINK_NAMES)) this.choice.append(el("option", { value }, name));
     this.registering = el("button", { type: "button", onclick: () => this.register() }, "Register");
     this.progress = el("span", { class: "dl-muted dl-compare-progress", role: "status" });
-    const { linked, zoom_linked: zoom, window_linked: windowed } = this.toggles;
-    return el("div", { class: "dl-row dl-compare-bar", role: "toolbar", "aria-label": "Linking" }, linked, this.choice, zoom, windowed, this.registering, this.progress);
+    const { linked, zoom_linked: zoom, window_linked: windowed, toolbars } = this.toggles;
+    return el("div", { class: "dl-row dl-compare-bar", role: "toolbar", "aria-label": "Linking" }, linked, this.choice, zoom, windowed, this.registering, toolbars, this.progress);
   }
 
   button(trait, text, title) {
@@ -57,7 +59,7 @@ class CompareView {
   listen() {
     const names = COMPARE_TRAITS.map((name) => `change:${name}`).join(" ");
     const follow = () => this.follow();
-    const places = () => this.hub.gather(this.active || 0);
+    const places = () => this.hub.align(this.active || 0);
     const viewers = () => this.place();
     this.model.on(names, follow);
     this.model.on("change:places", places);
@@ -81,6 +83,17 @@ class CompareView {
     this.grid.replaceChildren(...this.cells.map((cell) => cell.el));
     this.drawn = models.map((model, slot) => drawViewer({ model, el: this.cells[slot].body, hub: this.hub.slot(slot) }));
     this.follow();
+    this.alignSoon(round);
+  }
+
+  /** Begin at one place and scale, as soon as the panes have their sizes. */
+  alignSoon(round, patience = 60) {
+    if (round !== this.round || this.gone) return;
+    if (!this.hub.isLaid() && patience > 0) {
+      requestAnimationFrame(() => this.alignSoon(round, patience - 1));
+      return;
+    }
+    if (this.hub.isLaid()) this.hub.align(0);
     this.frame.state("ready");
   }
 
@@ -110,17 +123,26 @@ class CompareView {
 
   // ---- linking
 
+  /** Alt L works from inside an image, too. */
+  anywhere(event) {
+    if (!event.altKey || event.code !== "KeyL") return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.toggle("linked");
+  }
+
   toggle(trait) {
     this.saver.set({ [trait]: !this.model.get(trait) });
-    if (this.model.get(trait)) this.hub.gather(this.active || 0);
+    const from = this.active || 0;
+    if (this.model.get(trait) && trait === "window_linked") this.hub.share(from);
+    else if (this.model.get(trait) && trait !== "toolbars") this.hub.align(from);
     this.frame.announce(`${this.toggles[trait].textContent} ${this.model.get(trait) ? "on" : "off"}`);
     return true;
   }
 
   choose(link) {
     this.saver.set({ link, linked: link !== "none" });
-    this.hub.gather(this.active || 0);
-    if (link === "register") this.register();
+    this.hub.align(this.active || 0);
   }
 
   async register() {
@@ -145,6 +167,7 @@ class CompareView {
     const state = this.state();
     for (const [trait, button] of Object.entries(this.toggles)) button.setAttribute("aria-pressed", String(Boolean(this.model.get(trait))));
     this.choice.value = state.link;
+    this.grid.classList.toggle("dl-compare-bare", !this.model.get("toolbars"));
     const titles = this.model.get("titles");
     (this.cells || []).forEach((cell, slot) => {
       cell.title.textContent = titles[slot] || `Image ${slot + 1}`;

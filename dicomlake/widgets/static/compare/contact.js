@@ -5,7 +5,8 @@ import { linkOf, saver } from "../base/link.js";
 import { SheetSelection } from "./selection.js";
 import { ThumbnailStore } from "./thumbnails.js";
 
-const CAPTION_PX = 36;
+const CAPTION_PX = 36; // two lines
+const NUMBER_PX = 20; // the number of a plane
 const GAP_PX = 6;
 const OVERSCAN_ROWS = 1;
 
@@ -60,7 +61,7 @@ class SheetView {
     this.inputs.size = range;
     this.bar.append(el("label", { class: "dl-row" }, "Size", range));
     if (this.model.get("planes").length) this.buildSeriesBar(number);
-    this.bar.append(this.told);
+    this.bar.append(this.told, el("span", { class: "dl-muted dl-sheet-warning" }, "Not for diagnosis"));
   }
 
   /** What only a sheet of one series has: planes, every n-th, windows. */
@@ -121,11 +122,13 @@ class SheetView {
     const fitting = Math.max(1, Math.floor((width + GAP_PX) / (size + GAP_PX)));
     this.columns = this.model.get("columns") || fitting;
     this.edge = this.model.get("columns") ? Math.max(32, Math.floor((width + GAP_PX) / this.columns) - GAP_PX) : size;
-    this.rowPx = this.edge + CAPTION_PX + GAP_PX;
+    const caption = this.model.get("planes").length ? NUMBER_PX : CAPTION_PX;
+    this.rowPx = this.edge + caption + GAP_PX;
     this.count = this.model.get("count");
     this.at = Math.min(this.at, Math.max(0, this.count - 1));
     this.space.style.height = `${Math.ceil(this.count / this.columns) * this.rowPx + GAP_PX}px`;
     this.list.style.setProperty("--dl-sheet-edge", `${this.edge}px`);
+    this.list.style.setProperty("--dl-sheet-caption", `${caption - 2}px`);
     this.draw();
   }
 

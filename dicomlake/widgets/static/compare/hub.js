@@ -1,6 +1,6 @@
 // What links viewers that stand beside each other: place, zoom and window. All in the browser, no messages.
 
-import { PLAIN_VIEW } from "../viewer/geometry.js";
+import { settled } from "../base/dom.js";
 import { mmBetween, sameSpace, stackPosition, viewBetween } from "./places.js";
 
 /** In words, how the images at two places are linked. state: {linked, link, places}. */
@@ -23,19 +23,47 @@ export class Hub {
   constructor(state) {
     this.state = state;
     this.members = new Map(); // slot -> member
+    this.known = new Map(); // slot -> the index that the others know of
   }
 
   /** What the viewer of one slot is given as its hub. */
   slot(number) {
     return {
-      join: (member) => {
-        this.members.set(number, member);
-        return () => this.members.delete(number);
-      },
+      join: (member) => this.join(number, member),
       moved: (member, move) => this.moved(number, member, move),
       windowed: (member, window) => this.windowed(number, member, window),
       zoomed: (member, view) => this.zoomed(number, member, view),
     };
+  }
+
+  /** A member moves by hand, of which it tells, or by Python, which only its model shows. */
+  join(number, member) {
+    const { model } = member.viewer;
+    const follow = settled(() => this.catchUp(number), 80);
+    this.members.set(number, member);
+    this.know(number, member);
+    model.on("change:index", follow);
+    return () => {
+      model.off("change:index", follow);
+      this.members.delete(number);
+    };
+  }
+
+  know(number, member) {
+    this.known.set(number, member.viewer.get("index").join());
+  }
+
+  catchUp(number) {
+    const member = this.members.get(number);
+    if (!member || this.known.get(number) === member.viewer.get("index").join()) return;
+    this.follow(number, member);
+  }
+
+  /** Bring the others to where a member is. */
+  follow(number, member) {
+    const { viewer } = member;
+    const placed = this.state().places[number]?.space !== null;
+    this.moved(number, member, { mm: placed ? viewer.mm() : null, index: viewer.get("index"), plane: viewer.get("plane") });
   }
 
   others(number) {
@@ -44,16 +72,18 @@ export class Hub {
 
   moved(number, member, { mm, index, plane }) {
     const state = this.state();
+    this.know(number, member);
     for (const [slot, other] of this.others(number)) {
       const by = linkedBy(state, number, slot);
       if (by === "mm" && mm) other.goToMm(mmBetween(state.places[number], state.places[slot], mm));
       else if (by === "index") hubFollow(member, other, plane, index);
+      this.know(slot, other);
     }
   }
 
   windowed(number, member, window) {
     if (!this.state().window) return;
-    for (const [, other] of this.others(number)) if (sameScale(member.meta, other.meta)) other.setWindow([...window]);
+    for (const [, other] of this.others(number)) shareWindow(member.viewer, other, window);
   }
 
   zoomed(number, member, { pane: name, zoom, pan }) {
@@ -70,16 +100,34 @@ export class Hub {
     }
   }
 
-  /** Bring all to the place, zoom and window of one; after they were linked again. */
-  gather(number) {
+  /** Give all the window of one. */
+  share(number) {
+    const member = this.members.get(number);
+    if (member) this.windowed(number, member, member.viewer.get("window"));
+  }
+
+  /** Bring all to the place and zoom of one. */
+  align(number) {
     const member = this.members.get(number);
     if (!member) return;
-    const { viewer } = member;
-    const affine = Object.values(member.meta.planes).some((plane) => plane.to_lps);
-    this.moved(number, member, { mm: affine ? viewer.mm() : null, index: viewer.get("index"), plane: viewer.get("plane") });
-    this.windowed(number, member, viewer.get("window"));
-    for (const pane of viewer.panes) if (pane.name !== "oblique") this.zoomed(number, member, { pane: pane.name, ...pane.view });
+    this.follow(number, member);
+    for (const pane of member.viewer.panes) if (pane.name !== "oblique") this.zoomed(number, member, { pane: pane.name, ...pane.view });
   }
+
+  /** Whether all panes know how large they are. */
+  isLaid() {
+    return [...this.members.values()].every((member) => member.viewer.panes.every((pane) => pane.width > 1));
+  }
+}
+
+/** Give a window to a member where it means the same; as a preset where it has the same one. from: a viewer's get. */
+export function shareWindow({ get, meta }, member, window) {
+  const { viewer } = member;
+  if (!sameScale(meta, member.meta) || String(viewer.get("window")) === String(window)) return;
+  const [preset, shape] = [get("preset"), get("voi_shape")];
+  const same = (p) => p.name === preset && p.shape === shape && p.center === window[0] && p.width === window[1];
+  if (member.meta.presets.some(same)) viewer.set({ window: [...window], preset, voi_shape: shape });
+  else member.setWindow([...window]);
 }
 
 /** Whether a window of one means the same in the other. */
@@ -92,6 +140,3 @@ function hubFollow(member, other, plane, index) {
 }
 
 const hubPaneSize = (pane) => ({ width: pane.width || 1, height: pane.height || 1 });
-
-/** A view with what it does not say. */
-export const wholeView = (view) => ({ ...PLAIN_VIEW, ...(view || {}) });

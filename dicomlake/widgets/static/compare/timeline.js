@@ -3,7 +3,7 @@
 import { el, frame, keysOf } from "../base/dom.js";
 import { linkOf, saver } from "../base/link.js";
 import { drawViewer } from "../viewer/draw.js";
-import { sameScale } from "./hub.js";
+import { shareWindow } from "./hub.js";
 import { mmBetween, sameSpace, stackPosition, viewBetween } from "./places.js";
 import { dayWords, TimeAxis } from "./timeaxis.js";
 
@@ -55,10 +55,8 @@ class TimelineView {
 
   listen() {
     const at = () => this.shown?.study !== this.model.get("at") && this.go(this.model.get("at"));
-    const places = () => this.placed();
     this.model.on("change:at", at);
-    this.model.on("change:places", places);
-    this.undo.push(() => this.model.off("change:at", at), () => this.model.off("change:places", places));
+    this.undo.push(() => this.model.off("change:at", at), this.link.on("places", (places) => this.placed(places)));
     this.undo.push(this.link.on("registering", (news) => this.tellProgress(news)));
   }
 
@@ -139,6 +137,7 @@ class TimelineView {
   snapshot() {
     const { viewer, series } = this.shown;
     const traits = Object.fromEntries(CARRIED_TRAITS.map((name) => [name, viewer.get(name)]));
+    const looks = Object.fromEntries(["window", "preset", "voi_shape"].map((name) => [name, viewer.get(name)]));
     const views = Object.fromEntries(
       viewer.panes
         .filter((pane) => pane.name !== "oblique" && pane.width)
@@ -146,7 +145,7 @@ class TimelineView {
     );
     const placed = Object.values(viewer.meta.planes).some((plane) => plane.to_lps);
     const mm = placed ? viewer.mm() : null;
-    return { series, meta: viewer.meta, mm, index: viewer.get("index"), plane: viewer.get("plane"), window: viewer.get("window"), traits, views };
+    return { series, meta: viewer.meta, mm, index: viewer.get("index"), plane: viewer.get("plane"), looks, traits, views };
   }
 
   /** What must be so before the panes are laid. */
@@ -169,7 +168,8 @@ class TimelineView {
       else this.carryNumber(before, viewer);
       this.carryViews(before, viewer, move);
     }
-    if (this.model.get("keep_window") && sameScale(before.meta, viewer.meta)) viewer.member.setWindow([...before.window]);
+    const kept = { get: (name) => before.looks[name], meta: before.meta };
+    if (this.model.get("keep_window")) shareWindow(kept, viewer.member, before.looks.window);
   }
 
   carryNumber(before, viewer) {
@@ -201,8 +201,8 @@ class TimelineView {
   }
 
   /** How what is shown lies to what was shown before. */
-  placed() {
-    this.places = { ...this.places, ...this.model.get("places") };
+  placed(places = {}) {
+    this.places = { ...this.places, ...places };
     const from = this.came === null || this.came === undefined ? null : this.places[this.came];
     const to = this.shown && this.places[this.shown.series];
     this.badge.hidden = !from || !to;

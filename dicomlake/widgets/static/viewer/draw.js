@@ -12,6 +12,7 @@ import { Pane, PLANE_TITLES } from "./pane.js";
 import { storeOf } from "./planes.js";
 import { listenToPointer } from "./pointing.js";
 import { pictureOf } from "./picture.js";
+import { marksPlugin } from "./marks.js";
 import { overlaysPlugin } from "./overlays.js";
 import { viewerToolbar } from "./toolbar.js";
 
@@ -268,7 +269,8 @@ class DrawnViewer {
     const voxel = pane.toIndex(row, col).map(Math.round);
     const shown = pane.image?.preview ? "value when at rest" : valueText(value, this.meta.units);
     const title = `${PLANE_TITLES[pane.name]} ${pane.name === "oblique" ? "" : pane.number + 1}`;
-    return [pointed ? "Pointer" : "Crosshair", title, shown, mm && spokenMm(mm), `[${voxel.join(", ")}]`]
+    const laid = this.plugins.map((plugin) => plugin.describe?.(pane, row, col));
+    return [pointed ? "Pointer" : "Crosshair", title, shown, mm && spokenMm(mm), `[${voxel.join(", ")}]`, ...laid]
       .filter(Boolean)
       .join("  ·  ");
   }
@@ -291,4 +293,4 @@ function untold(viewer, work) {
   }
 }
 
-const VIEWER_PLUGINS = [overlaysPlugin];
+const VIEWER_PLUGINS = [overlaysPlugin, marksPlugin]; // drawn in this order, asked in the other

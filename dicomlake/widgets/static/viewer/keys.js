@@ -110,16 +110,18 @@ function windowShown(viewer, pane) {
 class KeySheet {
   constructor(viewer) {
     this.viewer = viewer;
-    const rows = [["1 – 9", viewer.meta.presets.map((p) => `${p.key} ${p.name}`).join(", ") || "presets"], ["Tab", "next pane"]];
+    const presets = viewer.meta.presets.filter((one) => one.key).map((one) => `${one.key} ${one.name}`);
+    const rows = [["Tab", "next pane"], ...(presets.length ? [["1 – 9", presets.join(", ")]] : [])];
     const deeds = [...KEY_DEEDS.map(([, shown, said]) => [shown, said]), ...rows];
     const hands = [
       ["Wheel", "scroll"], ["Ctrl wheel", "zoom"], ["Drag", "window: right is wider, down is higher"],
       ["Click", "crosshair"], ["Right or middle drag", "shift the image"], ["Double click", "this plane alone"],
     ];
-    const list = (pairs) => el("dl", { class: "dl-keys" }, pairs.map(([k, said]) => [el("dt", {}, el("kbd", {}, k)), el("dd", {}, said)]));
+    const tools = viewer.plugins.flatMap((plugin) => plugin.keys || []);
+    const list = (pairs) => el("dl", { class: "dl-keys" }, pairs.flatMap(([k, said]) => [el("dt", {}, el("kbd", {}, k)), el("dd", {}, said)]));
     this.close = el("button", { onclick: () => this.toggle(), "aria-label": "Close the list of keys" }, "Close");
     const head = el("div", { class: "dl-keys-head" }, el("strong", {}, "Keys and pointer"), this.close);
-    this.el = el("div", { class: "dl-keysheet", role: "dialog", "aria-label": "Keys", hidden: true }, head, list(deeds), list(hands));
+    this.el = el("div", { class: "dl-keysheet", role: "dialog", "aria-label": "Keys", hidden: true }, head, list(deeds), list(hands), list(tools));
     viewer.root.append(this.el);
   }
 

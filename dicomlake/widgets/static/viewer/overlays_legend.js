@@ -7,7 +7,7 @@ import { UNCOLOURED } from "./overlays_paint.js";
 const SEARCHED_FROM = 12; // labels: from so many on there is a search box
 const KIND_TITLES = { labels: "Labels", contours: "Contours", isodose: "Isodose", fusion: "Fused image" };
 const STYLE_TITLES = { both: "Fill and outline", fill: "Fill", outline: "Outline" };
-const BLEND_TITLES = { ramp: "Low values clear", mix: "Even" };
+const BLEND_TITLES = { ramp: "Fade low values", mix: "Even" };
 
 /** {el, follow(), toggleAll()}; it hides itself while there are no overlays. */
 export function overlayLegend(viewer, store) {
@@ -185,7 +185,7 @@ class OverlayCard {
 
   colours() {
     const maps = Object.fromEntries(Object.entries(COLORMAPS).map(([name, map]) => [name, map.safe ? map.title : `${map.title} (not for colour-blind eyes)`]));
-    const map = this.choice("Colour map", maps, "colormap");
+    const map = this.choice("Colour map of the fused image", maps, "colormap");
     return el("div", { class: "dl-overlay-line" }, map, this.choice("How it is blended", BLEND_TITLES, "blend"));
   }
 }
@@ -242,8 +242,8 @@ function labelRow(card, { value, name }) {
   const solo = () => setLabels(card, soloOf(card.entry.labels, value));
   const only = el("button", { type: "button", class: "dl-overlay-small dl-overlay-only", title: `Only ${name}, or all again`, onclick: solo }, "only");
   const text = el("span", { class: "dl-overlay-name", title: `${name} (double-click: only this)`, ondblclick: solo }, name);
-  const drop = card.entry.kind === "isodose" ? el("button", { type: "button", class: "dl-overlay-small", "aria-label": `Remove ${name}`, title: "Remove this level", onclick: () => card.change({ labels: card.entry.labels.filter((label) => label.value !== value) }) }, "×") : null;
-  const row = el("li", { class: "dl-overlay-label", "data-value": String(value) }, el("label", {}, box, colour, text), only, drop);
+  const row = el("li", { class: "dl-overlay-label", "data-value": String(value) }, el("label", {}, box, colour, text));
+  row.append(card.entry.kind === "isodose" ? dropLevel(card, value, name) : only);
   row.addEventListener("mousedown", (event) => event.detail > 1 && event.preventDefault()); // no text is selected
   return {
     el: row,
@@ -254,6 +254,11 @@ function labelRow(card, { value, name }) {
       row.hidden = !listed;
     },
   };
+}
+
+function dropLevel(card, value, name) {
+  const drop = () => card.change({ labels: card.entry.labels.filter((label) => label.value !== value) });
+  return el("button", { type: "button", class: "dl-overlay-small", "aria-label": `Remove ${name}`, title: "Remove this level", onclick: drop }, "×");
 }
 
 /** Visibility when one label is to be alone; all when it is so already. */
@@ -287,7 +292,7 @@ function levelEditor(card) {
   reference.addEventListener("change", () => rescaleLevels(card, reference.valueAsNumber));
   const word = el("span", { class: "dl-muted" });
   card.follows.push((entry) => {
-    if (document.activeElement !== reference) reference.value = String(Number(entry.reference_gy.toPrecision(5)));
+    if (document.activeElement !== reference) reference.value = String(Number(entry.reference_gy.toPrecision(4)));
     word.textContent = entry.prescribed ? "prescribed" : "maximum";
   });
   const button = el("button", { type: "button", class: "dl-overlay-small", onclick: add }, "Add");

@@ -193,7 +193,7 @@ function writeLevels(ctx, pane, lines, shown, alpha) {
   for (const line of lines) if (line.count > (longest.get(line.label)?.count || 0)) longest.set(line.label, line);
   ctx.save();
   ctx.globalAlpha = alpha;
-  ctx.font = "11px system-ui, sans-serif";
+  ctx.font = "600 12px system-ui, sans-serif";
   ctx.textAlign = "center";
   ctx.lineWidth = 3;
   const taken = [];

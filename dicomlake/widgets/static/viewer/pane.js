@@ -281,8 +281,8 @@ function setText(node, text) {
 /** "time 3/40 (12.5 s)" */
 export function extraText(extra, at) {
   const value = extra.values?.[at];
-  const said = value === undefined || value === null ? "" : ` (${numberTextOf(value)}${extra.units ? ` ${extra.units}` : ""})`;
-  return `${extra.name} ${at + 1}/${extra.size}${said}`;
+  if (value === undefined || value === null) return `${extra.name} ${at + 1}/${extra.size}`;
+  const long = extra.units === "ms" && Math.max(...extra.values) >= 10000;
+  const [number, units] = long ? [value / 1000, "s"] : [value, extra.units];
+  return `${extra.name} ${at + 1}/${extra.size} (${numberText(number)}${units ? ` ${units}` : ""})`;
 }
-
-const numberTextOf = (value) => (typeof value === "number" ? numberText(value) : String(value));

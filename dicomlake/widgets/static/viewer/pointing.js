@@ -7,7 +7,6 @@ import { grabOblique } from "./oblique.js";
 
 const STILL_PX = 3; // a press that moves less is a click
 const NOTCH = 50; // of a mouse wheel; finer steps come from touch pads and are added up
-const SELF_TOOLS = new Set(["browse", "window", "pan", "zoom"]);
 
 /** Let a pane be used with the pointer; returns what stops it. */
 export function listenToPointer(viewer, pane) {
@@ -78,10 +77,11 @@ class Hand {
     if (told.ctrl || tool === "zoom") return this.zooming(told);
     if (tool === "pan") return this.panning();
     if (tool === "window") return this.windowing();
+    if (tool !== "browse") return null;
     const turn = viewer.get("arrangement") === "oblique" && !this.atMiddle(told) ? grabOblique(pane, told.x, told.y) : null;
     if (turn) return (at) => turn(at.row, at.col);
     if (viewer.crossShown() && onCross(pane, told.x, told.y)) return (at) => crossTo(viewer, pane, at.row, at.col, false);
-    return SELF_TOOLS.has(tool) ? this.windowing() : null;
+    return this.windowing();
   }
 
   atMiddle({ x, y }) {
