@@ -14,6 +14,8 @@ from dicomlake.widgets.viewer.viewer import Viewer
 if TYPE_CHECKING:
     import xarray as xr
 
+    from dicomlake.catalog.blocks import SeriesHeaders
+    from dicomlake.dicom.attributes import Attributes
     from dicomlake.widgets.compare.compare import Compare
 
 
@@ -26,6 +28,9 @@ class Holder(Protocol):
     def open_objects(self, key: SeriesKey) -> Any:
         """What is in a series that holds no stack of frames; None when it holds nothing to open."""
 
+    def headers(self, series_id: int) -> SeriesHeaders:
+        """The full headers of a series."""
+
     def find(self, uid: str) -> Sequence[Viewable]:
         """The series that a UID names."""
 
@@ -36,6 +41,10 @@ class Viewable(Protocol):
     @property
     def uid(self) -> str:
         """SeriesInstanceUID."""
+
+    @property
+    def id(self) -> int:
+        """The id of the catalog's row now."""
 
     @property
     def key(self) -> SeriesKey:
@@ -69,10 +78,9 @@ def view(
     """
     if hasattr(what, "volumes") and hasattr(what, "key"):
         return _of_series(what, volume, overlays, title, traits)
-    image = what.image if hasattr(what, "data_vars") and "image" in what.data_vars else what
-    if not hasattr(image, "dims"):
+    if not hasattr(what, "dims") or (hasattr(what, "data_vars") and "image" not in what.data_vars):
         raise VolumeError(f"a {type(what).__name__} holds no image: view a DataArray, a Dataset or a series")
-    return Viewer(Stack.of(image, title=title), **traits)
+    return Viewer(Stack.of(what, title=title), **traits)
 
 
 def _of_series(
@@ -97,8 +105,13 @@ def stack_of(series: Viewable, volume: int | None = None, *, title: str = "") ->
     wanted = shown_volume(series.volumes, volume)
     if wanted is None:
         raise VolumeError(_nothing_to_view(series, volume))
-    image = series.source.open_volume(wanted, chunks=None, level=0).image
-    return Stack.of(image, title=title or _title(series, wanted))
+    dataset = series.source.open_volume(wanted, chunks=None, level=0)
+    return Stack.of(dataset, title=title or _title(series, wanted), header=_header(series))
+
+
+def _header(series: Viewable) -> Attributes | None:
+    """Of the first object: its windows, VOI LUTs and BurnedInAnnotation."""
+    return next((attributes for _uid, attributes in series.source.headers(series.id)), None)
 
 
 def small_image(series: Viewable) -> xr.DataArray:
@@ -111,9 +124,7 @@ def small_image(series: Viewable) -> xr.DataArray:
     return image
 
 
-def compare(
-    *what: Any, link: str = "auto", titles: Sequence[str] | None = None, **traits: Any
-) -> Compare:
+def compare(*what: Any, link: str = "auto", titles: Sequence[str] | None = None, **traits: Any) -> Compare:
     """Two to four images beside each other, linked in patient millimetres where their geometry allows.
 
     what: viewers, or anything that `view` takes.

@@ -76,7 +76,9 @@ def whole_viewer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     draw = folder / "static" / "viewer" / "draw.js"
     text = draw.read_text("utf-8")
     if "marksPlugin" not in text:
-        text = text.replace("VIEWER_PLUGINS = [overlaysPlugin]", "VIEWER_PLUGINS = [overlaysPlugin, marksPlugin]")
+        text = text.replace(
+            "VIEWER_PLUGINS = [overlaysPlugin]", "VIEWER_PLUGINS = [overlaysPlugin, marksPlugin]"
+        )
         draw.write_text('import { marksPlugin } from "./marks.js";\n' + text, "utf-8")
     monkeypatch.setattr(assets, "STATIC", folder / "static")
     assets.script.cache_clear()

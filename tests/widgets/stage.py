@@ -53,7 +53,8 @@ class Model {
     this.state[name] = value; this.changed[name] = value;
     this.emit("change:" + name, this, value); this.emit("change", this); }
   save_changes() { const state = this.changed; this.changed = {};
-    if (!Object.keys(state).length) return; window.sent.update += 1; post({ kind: "update", id: this.id, state }); }
+    if (!Object.keys(state).length) return;
+    window.sent.update += 1; post({ kind: "update", id: this.id, state }); }
   send(content, callbacks, buffers) { window.sent.custom += 1;
     post({ kind: "custom", id: this.id, content, buffers: (buffers || []).map(encode) }); }
   on(names, callback) { for (const name of names.split(" ")) {

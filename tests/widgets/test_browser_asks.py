@@ -17,7 +17,8 @@ import traitlets
 import dicomlake
 from dicomlake.errors import QueryError
 from dicomlake.records import SeriesKey
-from dicomlake.widgets.browser import Browser, TagViewer
+from dicomlake.widgets.browser.browser import Browser
+from dicomlake.widgets.browser.tagviewer import TagViewer
 from tests.objects import as_bytes
 from tests.widgets.browsed import EVIL, FakeLake, odd, real_lake
 

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Page
 
 import dicomlake
-from dicomlake.widgets.browser import Browser, TagViewer
+from dicomlake.widgets.browser.browser import Browser
+from dicomlake.widgets.browser.tagviewer import TagViewer
 from tests.objects import series
 from tests.widgets.browsed import EVIL, FakeLake, real_lake
 from tests.widgets.stage import Stage
@@ -45,7 +46,9 @@ def _labels(page: Page) -> list[str]:
 
 def _counted(page: Page, series: int) -> None:
     """Wait until the list is of so many series."""
-    page.wait_for_function(f"document.querySelector('.dl-br-counts').textContent.endsWith(', {series} series')")
+    page.wait_for_function(
+        f"document.querySelector('.dl-br-counts').textContent.endsWith(', {series} series')"
+    )
 
 
 def _press(page: Page, *keys: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import dicomlake
 from dicomlake.widgets.base import Refusal
-from dicomlake.widgets.browser import Browser
+from dicomlake.widgets.browser.browser import Browser
 from dicomlake.widgets.browser.receiving import LARGEST_PIECE, Receiving
 from tests.objects import dicom, series
 from tests.widgets.test_browser_asks import asker

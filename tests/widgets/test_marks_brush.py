@@ -49,7 +49,14 @@ def test_the_browsers_brush_covers_the_same_pixels_as_pythons() -> None:
         pytest.skip("no node: the same is tested in chromium, on fewer strokes")
     given = strokes(400)
     script = _NODE % json.dumps((STATIC / "viewer" / "brush.js").as_uri())
-    command = [node, "--no-warnings", "--experimental-default-type=module", "--input-type=module", "-e", script]
+    command = [
+        node,
+        "--no-warnings",
+        "--experimental-default-type=module",
+        "--input-type=module",
+        "-e",
+        script,
+    ]
     done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
     for one, bits in zip(given, json.loads(done.stdout), strict=True):

@@ -49,7 +49,7 @@ def test_an_ellipse_measures_the_pixels_whose_centres_satisfy_its_equation(
 ) -> None:
     rng = np.random.default_rng(seed)
     shown = hu(PLANES[plane](values, 3))
-    a, b = rng.uniform(0, np.array(shown.shape) - 1, (2, 2)) + [[-0.4, 0], [0, 0.3]]
+    a, b = rng.uniform(0, np.array(shown.shape) - 1, (2, 2)) + np.array([[-0.4, 0], [0, 0.3]])
     (r0, c0), (r1, c1) = a, b
     row, col = np.mgrid[: shown.shape[0], : shown.shape[1]]
     away = ((row - (r0 + r1) / 2) / ((r1 - r0) / 2)) ** 2 + ((col - (c0 + c1) / 2) / ((c1 - c0) / 2)) ** 2

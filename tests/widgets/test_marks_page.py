@@ -67,7 +67,9 @@ class Hand:
 
     def said(self, text: str) -> None:
         """Wait until it is said to screen readers."""
-        self.page.wait_for_function("t => document.querySelector('.dl-live').textContent.includes(t)", arg=text)
+        self.page.wait_for_function(
+            "t => document.querySelector('.dl-live').textContent.includes(t)", arg=text
+        )
 
 
 def test_a_length_is_drawn_by_dragging_and_measured_in_one_message(page: Hand) -> None:

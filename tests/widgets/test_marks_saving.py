@@ -138,7 +138,9 @@ def test_a_mask_too_large_for_a_label_is_refused_and_nothing_is_saved(
 )
 def test_a_label_that_is_not_what_a_viewer_wrote_is_refused(small: Any, text: str) -> None:
     marker = viewer_of(small)
-    small.source.set_label(small, "viewer_marks_odd", text.replace("KEY", saving._digest(marker.stack_source)))
+    small.source.set_label(
+        small, "viewer_marks_odd", text.replace("KEY", saving._digest(marker.stack_source))
+    )
     with pytest.raises(Refusal):
         marker.load_marks("odd")
     assert marker.marks == []
@@ -181,7 +183,13 @@ def test_a_report_holds_every_number_that_was_measured(report: tuple[Marker, byt
     table = read.measurements()
     unit = {"length_mm": ("Length", "mm"), "angle_deg": ("Angle", "deg"), "area_mm2": ("Area", "mm2")}
     unit |= {"volume_mm3": ("Volume", "mm3"), "value": ("Attenuation Coefficient", "[hnsf'U]")}
-    derived = {"mean": "Mean", "sd": "Standard Deviation", "min": "Minimum", "max": "Maximum", "median": "Median"}
+    derived = {
+        "mean": "Mean",
+        "sd": "Standard Deviation",
+        "min": "Minimum",
+        "max": "Maximum",
+        "median": "Median",
+    }
     expected = 0
     for mark in marker.marks:
         rows = table[table["tracking_id"] == mark["name"]]
@@ -276,9 +284,10 @@ def test_the_table_names_the_instance_of_each_acquired_slice(ct: Any) -> None:
     uids = [str(uid) for uid in ct.open().image.instance_uid.values]
     assert table.loc["short axis", "SOPInstanceUID"] == uids[2]
     assert table.loc["größer", "SOPInstanceUID"] == uids[1]
-    assert table.loc["across", "SOPInstanceUID"] is None or table.loc["across", "SOPInstanceUID"] != table.loc[
-        "across", "SOPInstanceUID"
-    ]
+    assert (
+        table.loc["across", "SOPInstanceUID"] is None
+        or table.loc["across", "SOPInstanceUID"] != table.loc["across", "SOPInstanceUID"]
+    )
     assert marker.key_images.loc[0, "SOPInstanceUID"] == uids[5]
 
 
@@ -303,9 +312,7 @@ def test_an_ellipse_of_a_leaning_plane_is_reported_as_a_polygon_of_its_area() ->
     leaning[:3, 0] += [0, 1.2, 0]
     marker = Marker(ct_on(noise((9, 40, 50)), leaning, verdict="sheared"))
     marker.add_mark("ellipse", [[1, 5], [7, 30]], plane="sagittal", index=4)
-    header = pydicom.Dataset()
-    header.FrameOfReferenceUID = "1.2.3"
-    (graphic,) = marking_sr._graphics(marker.stack_source, marker.marks[0], {"": header})
+    (graphic,) = marking_sr._graphics(marker.stack_source, marker.marks[0], {"1.2.3": pydicom.Dataset()})
     assert graphic.kind == "POLYGON"
     a, b = graphic.points[:-1] - graphic.points[0], graphic.points[1:] - graphic.points[0]
     area = np.linalg.norm(np.cross(a, b).sum(axis=0)) / 2

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from dicomlake.widgets.viewer.viewer import Viewer
 
 import dicomlake
 from dicomlake.datasets import trial
@@ -18,6 +17,7 @@ from dicomlake.widgets.images.stack import Stack
 from dicomlake.widgets.teaching import NOTHING, Question, Quiz, Region, quiz_from
 from dicomlake.widgets.teaching.asking import says
 from dicomlake.widgets.teaching.questions import judged, place_of
+from dicomlake.widgets.viewer.viewer import Viewer
 
 SECRETS = ("pneumothorax", "Basal zebra opacity")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from dicomlake.errors import GeometryError
-from dicomlake.widgets.viewer import Viewer
+from dicomlake.widgets.viewer.viewer import Viewer
 from tests.widgets.viewer_support import AFFINE, INTERCEPT, SHAPE, SLOPE, colours, course, numbers, volume
 
 

@@ -151,6 +151,8 @@ def _answered(widget: Widget, ask: str, args: Args, buffers: Sequence[Buffer]) -
 def _flat(buffer: Any) -> Any:
     """Bytes of an array as they lie in memory; refuses an order that would be copied wrongly."""
     view = memoryview(buffer)
+    if not view.nbytes:
+        return b""  # what is empty cannot be cast
     return view.cast("B") if view.ndim != 1 or view.format != "B" else view
 
 

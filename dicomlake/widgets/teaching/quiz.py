@@ -161,7 +161,7 @@ class Quiz(Widget):
         with self._lock:
             if _whole(args.get("item")) != self.item:
                 raise Refusal("another item is shown by now: answer that one")
-            place = place_of(args.get("mark"), self.picture.stack_source.planes)
+            place = place_of(args.get("mark"), self._shown().stack_source.planes)
             return {"item": self.item, "revealed": self._answered(args.get("answer"), place)}
 
     @handles("judge")
@@ -205,8 +205,14 @@ class Quiz(Widget):
             raise Refusal("set a point on the image, or say that there is nothing to mark")
         return "mark at " + ", ".join(f"{i:.1f}" for i in place)
 
+    def _shown(self) -> Any:
+        """The viewer of the item."""
+        if self.picture is None:
+            raise Refusal("no image is shown: go to an item that opens")
+        return self.picture
+
     def _place_of_mm(self, mm: Sequence[float]) -> list[float]:
-        affine = self.picture.stack_source.affine
+        affine = self._shown().stack_source.affine
         if affine is None:
             raise Refusal("this image has no geometry: mark it in the browser")
         index = np.linalg.solve(np.asarray(affine, dtype=float), (*map(float, mm), 1.0))

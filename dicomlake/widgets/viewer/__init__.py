@@ -1,5 +1,1 @@
-"""The image viewer."""
-
-from dicomlake.widgets.viewer.viewer import Viewer
-
-__all__ = ["Viewer"]
+"""The image viewer: planes, what is laid over them, what is drawn on them."""

@@ -72,7 +72,9 @@ def in_units(stack: Stack, part: xr.DataArray) -> xr.DataArray:
             found = (found * np.float32(factor)).assign_attrs(found.attrs)
     else:
         found = part
-    return found.assign_attrs({**found.attrs, "units": stack.units} if stack.units else found.attrs)
+    units = {"units": stack.units} if stack.units else {}
+    told: xr.DataArray = found.assign_attrs({**found.attrs, **units})
+    return told
 
 
 def box_around(stack: Stack, index: Sequence[int], mm: float | Sequence[float]) -> Box:

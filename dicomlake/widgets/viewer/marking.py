@@ -48,10 +48,8 @@ _RADIUS_MM = (0.01, 500.0)
 class Marking(Saving, Widget):
     """The part of a viewer that measures and paints. Expects `stack_source`."""
 
-    marks = traitlets.List(traitlets.Dict(), help="Marks, with what they measure.").tag(sync=True)
-    mask_labels = traitlets.List(traitlets.Dict(), help="Value, name, color of what is painted.").tag(
-        sync=True
-    )
+    marks = traitlets.List(help="Marks, with what they measure.").tag(sync=True)
+    mask_labels = traitlets.List(help="Value, name, color of what is painted.").tag(sync=True)
     mask_label = traitlets.Int(1, help="The label that is painted with.").tag(sync=True)
     mask_version = traitlets.Int(0, help="Counts changes of the mask.").tag(sync=True)
     brush_mm = traitlets.Float(5.0, help="Radius of brush and eraser.").tag(sync=True)
@@ -230,7 +228,7 @@ class Marking(Saving, Widget):
 
     @handles("mask_labels")
     def _ask_mask_labels(self, args: Args, _buffers: Any) -> Args:
-        self.mask_labels = args.get("labels")
+        self.mask_labels = checked_labels(args.get("labels"))
         return {}
 
     @handles("undo")

@@ -210,7 +210,7 @@ def _regions(stack: Any, mark: Mark, headers: Mapping[str, Dataset]) -> list[Any
     """One image region for each plane that a mark goes through; [] where no place can be told."""
     from highdicom.sr import ImageRegion, ImageRegion3D, SourceImageForRegion
 
-    found = []
+    found: list[Any] = []
     for graphic in _graphics(stack, mark, headers):
         if graphic.image is None:
             reference = _frame_of_reference(stack, headers)

@@ -141,7 +141,11 @@ def mask_statistics(stack: Any, labels: Labels, names: Sequence[Mark], extra: Se
 def voxel_mm3(stack: Any) -> float | None:
     """The volume of a voxel; None where planes lie at no one distance, and of a lone plane."""
     affine = stack.affine
-    return None if affine is None or stack.shape[0] == 1 else float(abs(np.linalg.det(np.asarray(affine)[:3, :3])))
+    return (
+        None
+        if affine is None or stack.shape[0] == 1
+        else float(abs(np.linalg.det(np.asarray(affine)[:3, :3])))
+    )
 
 
 def on_plane(plane: Any, points_mm: Any) -> tuple[int, list[list[float]]]:

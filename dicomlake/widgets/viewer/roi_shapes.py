@@ -108,7 +108,8 @@ def crosses(points: Points) -> bool:
 def _side(a: Points, b: Points, point: Points) -> Points:
     """On which side of the lines a to b points lie: -1, 0 or 1."""
     (dy, dx), (py, px) = (b - a).T, (point - a).T
-    return np.sign(dy * px - dx * py)
+    sides: Points = np.sign(dy * px - dx * py)
+    return sides
 
 
 def moved(points: Sequence[Sequence[float]], rows: float, cols: float) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""The viewer in real JupyterLab: what only a kernel, a notebook document and a front end together can show."""
+"""The viewer in real JupyterLab: what only kernel, document and front end together can show."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class MarksPlugin {
     if (!pane) return;
     this.input?.remove();
     pane.ctx.font = "12px system-ui, sans-serif";
-    const box = markTextBox(pane.ctx, pane, mark, markTexts(mark), []);
+    const box = markTextBox(pane.ctx, pane, mark, markTexts(mark, { whole: true }), []);
     const left = `${Math.max(Math.min(box.x, pane.width - 156), 4)}px`;
     const input = el("input", { type: "text", class: "dl-marks-name", maxlength: "64", value: mark.name, "aria-label": `Name of ${mark.name}`, style: { left, top: `${box.y}px` } });
     const done = (keep) => {

@@ -6,6 +6,7 @@ import { numberText } from "./looks.js";
 const MARK_COLOR = "#ffe14d";
 const MARK_CHOSEN = "#5ce1ff";
 const MARK_LINE_PX = 15;
+const MARK_KEY_TEXT = "★ Key image";
 const MARK_FONT = "12px system-ui, sans-serif";
 
 const markRounded = (value, digits = 3) => numberText(Number(Number(value).toPrecision(digits)));
@@ -130,7 +131,9 @@ function drawMarkKey(ctx, pane) {
   ctx.strokeStyle = MARK_COLOR;
   ctx.lineWidth = 2;
   ctx.strokeRect(3, 3, pane.width - 6, pane.height - 6);
-  markHaloed(ctx, "★ Key image", pane.width / 2 - ctx.measureText("★ Key image").width / 2, pane.height - 26, MARK_COLOR);
+  ctx.textBaseline = "bottom";
+  const width = ctx.measureText(MARK_KEY_TEXT).width;
+  markHaloed(ctx, MARK_KEY_TEXT, (pane.width - width) / 2, pane.height - 28, MARK_COLOR);
 }
 
 function markHaloed(ctx, text, x, y, color) {

@@ -101,7 +101,8 @@ export class Pane {
       return { ...found, failure: this.store.failure(planeKey(want)), coming: !exact };
     }
     const window = this.viewer.get("window");
-    const preview = { ...want, preview: window.join(","), window };
+    const voi_shape = this.viewer.get("voi_shape");
+    const preview = { ...want, preview: [...window, voi_shape].join(","), window, voi_shape };
     const failure = this.store.failure(planeKey(want)) || this.store.failure(planeKey(preview));
     this.store.want(this, this.viewer.moving ? preview : { ...want, single: true });
     return { ...found, image: this.store.get(planeKey(preview)), failure, coming: true };

@@ -155,7 +155,7 @@ class PlaneStore {
 function askOf(want, run) {
   const { plane, slab_mm, slab_mode } = want;
   const shared = { plane, count: run.count, slab_mm, slab_mode, encoding: want.preview ? "jpeg" : "raw" };
-  if (want.preview) shared.window = want.window;
+  if (want.preview) Object.assign(shared, { window: want.window, voi_shape: want.voi_shape });
   if (run.along === null) return { ...shared, start: run.start, extra: want.extra };
   const extra = want.extra.map((v, k) => (k === run.along ? run.start : v));
   return { ...shared, start: want.number, extra, along: run.along };
