@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import xarray as xr
 
-from dicomlake.widgets.base import assets
 from dicomlake.widgets.images.stack import Stack
 from dicomlake.widgets.viewer.marking import Marking
 from tests.widgets.images_support import image_on
@@ -64,30 +60,3 @@ class Marker(Marking):
         """What a mark measures."""
         made = self.add_mark(tool, points, **how)
         return dict(next(mark["stats"] for mark in self.marks if mark["id"] == made))
-
-
-def whole_viewer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
-    """The viewer with its tools, whether or not the viewer of this tree has them already."""
-    from dicomlake.widgets.viewer.viewer import Viewer
-
-    if issubclass(Viewer, Marking):
-        return Viewer
-    shutil.copytree(assets.STATIC, folder / "static")
-    draw = folder / "static" / "viewer" / "draw.js"
-    text = draw.read_text("utf-8")
-    if "marksPlugin" not in text:
-        text = text.replace(
-            "VIEWER_PLUGINS = [overlaysPlugin]", "VIEWER_PLUGINS = [overlaysPlugin, marksPlugin]"
-        )
-        draw.write_text('import { marksPlugin } from "./marks.js";\n' + text, "utf-8")
-    monkeypatch.setattr(assets, "STATIC", folder / "static")
-    assets.script.cache_clear()
-    assets.style.cache_clear()
-
-    class Whole(Viewer, Marking):
-        ENTRY = "viewer/viewer.js"
-        STYLES = (*Viewer.STYLES, "viewer/marks.css")
-
-    assets.script.cache_clear()
-    assets.style.cache_clear()
-    return Whole

@@ -172,7 +172,7 @@ def test_html_in_names_and_descriptions_is_text(stage: Stage, lake: dicomlake.La
     page.wait_for_selector("strong:has-text('<b>Evil</b>, <script>Mark')")
     assert page.locator(f"[aria-level='3'] .dl-br-line:text-is('{EVIL}')").count() == 1
     page.click("[aria-level='3']")
-    page.wait_for_selector(f".dl-br-facts td:text-is('{EVIL}')")
+    page.wait_for_selector(f".dl-br-facts td span:text-is('{EVIL}')")
     page.click("[data-tab=tags]")
     page.fill(".dl-br-tag-search", "onerror")
     page.wait_for_selector(f".dl-br-tag-value:text-is('{EVIL}')")

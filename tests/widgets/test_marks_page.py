@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.widgets.marks_support import ct_on, noise, whole_viewer
+from dicomlake.widgets.viewer.viewer import Viewer
+from tests.widgets.marks_support import ct_on, noise
 from tests.widgets.stage import Stage
 
 SHAPE = (6, 60, 80)
 
 
 @pytest.fixture
-def viewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    made = whole_viewer(tmp_path, monkeypatch)
-    return made(ct_on(noise(SHAPE), padding_value=None), layout="one", height=520)
+def viewer() -> Any:
+    return Viewer(ct_on(noise(SHAPE), padding_value=None), layout="one", height=520)
 
 
 @pytest.fixture
@@ -108,8 +107,6 @@ def test_every_tool_draws_its_shape(page: Hand) -> None:
     assert len(marks["polygon"]["points"]) == 4
     assert marks["polygon"]["stats"]["area_mm2"] == pytest.approx(15 * 10, rel=0.02)
     assert 3 <= len(marks["freehand"]["points"]) <= 20
-    page.page.keyboard.press("Escape")
-    page.stage.picture(SHOTS / "tools.png") if SHOTS.is_dir() else None
 
 
 def test_a_point_is_named_where_it_was_put(page: Hand) -> None:
@@ -275,8 +272,29 @@ def test_labels_are_named_coloured_chosen_and_filled(page: Hand) -> None:
 
 
 def test_an_undrawable_request_is_shown_not_swallowed(page: Hand) -> None:
-    page.key("Control+s") if page.canvas.focus() is None else None
+    page.canvas.focus()
+    page.key("Control+s")
     page.page.wait_for_selector(".dl-error:has-text('open it with series.view()')")
 
 
-SHOTS = Path("/tmp/shots/marks")
+def test_a_tilted_plane_is_not_drawn_on_and_says_where_to(page: Hand) -> None:
+    page.viewer.arrangement = "oblique"
+    page.page.wait_for_selector("[data-plane=oblique][data-state=ready]")
+    page.tool("length")
+    page.page.locator("[data-plane=oblique] canvas").click()
+    page.page.wait_for_selector(".dl-error:has-text('Tilted planes cannot be drawn on')")
+    assert page.viewer.marks == []
+
+
+def test_a_stroke_is_seen_at_once_in_the_other_planes_with_one_more_message(page: Hand) -> None:
+    page.viewer.arrangement = "mpr"
+    page.page.wait_for_selector(".dl-viewer[data-dl-state=ready] [data-plane=sagittal][data-state=ready]")
+    page.stage.settle(200)
+    sagittal = page.page.locator("[data-plane=sagittal] canvas")
+    before, sent = sagittal.screenshot(), page.stage.sent()
+    page.canvas.focus()
+    page.key("b", "Enter")  # at the crosshair
+    page.stage.until(lambda: page.viewer.mask.values.any())
+    page.stage.settle(400)
+    assert page.stage.sent() == sent + 2  # the stroke; the planes of both other panes
+    assert sagittal.screenshot() != before

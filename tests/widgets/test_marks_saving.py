@@ -74,7 +74,19 @@ def test_marks_and_mask_come_back_in_the_next_viewer(ct: Any) -> None:
     assert second.marks == first.marks
     np.testing.assert_array_equal(second.mask.values, labels)
     assert second.mask_labels == first.mask_labels
+    assert second.undo() == ""  # it was so when the viewer opened
     assert viewer_of(ct).load_marks("somebody") == 0
+
+
+def test_marks_that_replace_what_was_drawn_can_be_undone(small: Any) -> None:
+    one, other = viewer_of(small), viewer_of(small)
+    one.add_mark("point", [[3, 3]])
+    one.save("undone")
+    other.add_mark("length", [[1, 1], [5, 5]])
+    other.load_marks("undone")
+    assert [mark["tool"] for mark in other.marks] == ["point"]
+    other.undo()
+    assert [mark["tool"] for mark in other.marks] == ["length"]
 
 
 def test_readers_keep_their_marks_apart(ct: Any) -> None:
@@ -317,3 +329,24 @@ def test_an_ellipse_of_a_leaning_plane_is_reported_as_a_polygon_of_its_area() ->
     a, b = graphic.points[:-1] - graphic.points[0], graphic.points[1:] - graphic.points[0]
     area = np.linalg.norm(np.cross(a, b).sum(axis=0)) / 2
     assert area == pytest.approx(marker.marks[0]["stats"]["area_mm2"], rel=3e-3)
+
+
+def test_values_are_reported_in_the_units_they_were_measured_in(tmp_path: Path) -> None:
+    with dl.open(tmp_path / "lake", create=True) as lake:
+        for name in ("dynamic-pet", "brain-mr", "us-cine"):
+            lake.ingest(datasets.make(name, tmp_path / name, slices=4))
+        wanted = {
+            "PT": ("Standardized Uptake Value", "g/ml{SUVbw}"),
+            "MR": ("MR signal intensity", "1"),
+            "US": ("Area", "mm2"),
+        }
+        for subject in lake.query():
+            marker = viewer_of(subject)
+            marker.add_mark("ellipse", [[5, 5], [20, 30]])
+            row = read_report(marker.to_sr()).measurements().iloc[0]
+            assert (row["quantity"], row["unit"]) == wanted.pop(subject.facts["Modality"])
+            if subject.facts["Modality"] == "US":  # frames that lie nowhere
+                marker.fill_mark(marker.marks[0]["id"])
+                with pytest.raises(Refusal, match=r"viewer\.save\(\)"):
+                    marker.to_seg()
+        assert wanted == {}

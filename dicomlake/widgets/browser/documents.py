@@ -82,8 +82,9 @@ def _report(report: Any) -> Row:
 def _presentation(state: Any) -> Row:
     texts = state.texts()
     words = [str(text) for text in texts["text"][:_MOST_ITEMS]] if len(texts) else []
-    lines = [f"{len(state.images)} images, {len(state.graphics())} graphics, {len(texts)} texts", *words]
-    return {"kind": "presentation", "title": f"Presentation state ({state.kind})", "lines": lines}
+    counts = {"image": len(state.images), "graphic": len(state.graphics()), "text": len(texts)}
+    told = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+    return {"kind": "presentation", "title": state.kind, "lines": [told, *words]}
 
 
 def _document(document: Any) -> Answer:

@@ -7,7 +7,7 @@ stays here: strokes come as points. All changes, from either side, are steps tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,9 @@ from dicomlake.widgets.viewer.marking_checks import (
     named,
     numbers,
     plane_of,
-    short,
     within,
 )
-from dicomlake.widgets.viewer.marking_history import History, Step
+from dicomlake.widgets.viewer.marking_history import History, Step, difference
 from dicomlake.widgets.viewer.masks import MaskVolume, Patch, stroke
 from dicomlake.widgets.viewer.roi_shapes import REGIONS, inside
 from dicomlake.widgets.viewer.roi_statistics import ruler_of
@@ -48,8 +47,8 @@ _RADIUS_MM = (0.01, 500.0)
 class Marking(Saving, Widget):
     """The part of a viewer that measures and paints. Expects `stack_source`."""
 
-    marks = traitlets.List(help="Marks, with what they measure.").tag(sync=True)
-    mask_labels = traitlets.List(help="Value, name, color of what is painted.").tag(sync=True)
+    marks: traitlets.List[Mark] = traitlets.List(help="Marks, with what they measure.").tag(sync=True)
+    mask_labels: traitlets.List[Mark] = traitlets.List(help="What is painted with.").tag(sync=True)
     mask_label = traitlets.Int(1, help="The label that is painted with.").tag(sync=True)
     mask_version = traitlets.Int(0, help="Counts changes of the mask.").tag(sync=True)
     brush_mm = traitlets.Float(5.0, help="Radius of brush and eraser.").tag(sync=True)
@@ -156,11 +155,11 @@ class Marking(Saving, Widget):
 
     def undo(self) -> str:
         """Undo the newest change of marks or mask; returns what it was, "" when there is none."""
-        return self._replay(self._history.back, back=True)
+        return self._replay(History.back, back=True)
 
     def redo(self) -> str:
         """Do again what was undone last; returns what it was, "" when there is none."""
-        return self._replay(self._history.forth, back=False)
+        return self._replay(History.forth, back=False)
 
     # ---- what the browser asks ------------------------------------------------------------------------
 
@@ -173,8 +172,7 @@ class Marking(Saving, Widget):
         ids = args.get("ids")
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
             raise Refusal("unmark: a list of ids")
-        there = {mark["id"] for mark in self.marks}
-        self.remove_mark(*(one for one in ids if one in there))
+        self.remove_mark(*(mark["id"] for mark in self.marks if mark["id"] in ids))
         return {}
 
     @handles("measure")
@@ -244,14 +242,17 @@ class Marking(Saving, Widget):
         return {"saved": str(self.save())}
 
     def _take_over(self, marks: list[Any], labels: list[Any], mask: Any) -> None:
-        """What was saved, instead of what is drawn; steps that can be undone."""
+        """What was saved, instead of what is drawn; there is nothing to undo where nothing was."""
         with self._marking_lock:
+            fresh = not self._history.done
             self.marks = marks
-            painted = {one["value"]: one for one in self.mask_labels if self._painted.count(one["value"])}
-            new = {one["value"]: one for one in labels}
-            self.mask_labels = list((painted | new).values())
+            painted = [one for one in self.mask_labels if self._painted.count(one["value"])]
+            self.mask_labels = list({one["value"]: one for one in (*painted, *labels)}.values())
             empty = np.zeros(self._painted.shape, np.uint8)
             self._changed(self._painted.replace(empty if mask is None else mask), "the saved mask was loaded")
+            if fresh:
+                self._history = History()
+                self._tell_state()
 
     # ---- keeping --------------------------------------------------------------------------------------
 
@@ -260,8 +261,8 @@ class Marking(Saving, Widget):
 
         label: the one that is painted with, unless given; 0 erases.
         """
-        mark = next((one for one in self.marks if one["id"] == mark_id), None)
-        if mark is None or mark["tool"] not in REGIONS:
+        mark = next((m for m in self.marks if m["id"] == mark_id and m["tool"] in REGIONS), None)
+        if mark is None:
             raise Refusal("only an ellipse, rectangle, polygon or freehand outline can be filled: select one")
         plane = self.stack_source.planes[mark["plane"]]
         first, last = mark.get("through") or (mark["index"], mark["index"])
@@ -305,7 +306,7 @@ class Marking(Saving, Widget):
             return
         with self._marking_lock:
             old = [] if change["old"] is traitlets.Undefined else change["old"]
-            self._history.push(Step(_difference(old, change["new"]), marks=(old, change["new"])))
+            self._history.push(Step(difference(old, change["new"]), marks=(old, change["new"])))
             self._tell_state()
 
     @traitlets.default("mask_labels")
@@ -332,9 +333,8 @@ class Marking(Saving, Widget):
 
     @traitlets.default("marking_state")
     def _state_at_first(self) -> Args:
-        stack = getattr(self, "stack_source", None)
-        units = {name: ruler_of(stack, name).unit for name in stack.planes} if stack is not None else {}
-        return {"undo": "", "redo": "", "unit": next(iter(units.values()), "mm")}
+        stack = self.stack_source
+        return self._history.words | {"unit": ruler_of(stack, next(iter(stack.planes))).unit}
 
     # ---- within ---------------------------------------------------------------------------------------
 
@@ -373,9 +373,9 @@ class Marking(Saving, Widget):
     def _tell_state(self) -> None:
         self.marking_state = self.marking_state | self._history.words
 
-    def _replay(self, take: Callable[[], Step | None], *, back: bool) -> str:
+    def _replay(self, take: Callable[[History], Step | None], *, back: bool) -> str:
         with self._marking_lock:
-            step = take()
+            step = take(self._history)
             if step is None:
                 return ""
             if step.marks is not None:
@@ -393,25 +393,10 @@ class Marking(Saving, Widget):
     def _shown(self, plane: str) -> int:
         """The number of the plane that is shown; the middle one where nothing is."""
         on = plane_of(self.stack_source, plane)
-        shown = getattr(self, "index", None)
-        if not shown:
-            return int(on.count) // 2
-        back = np.linalg.inv(on.to_index) @ np.array([*shown, 1.0])
-        return int(min(max(round(float(back[0])), 0), on.count - 1))
+        return marking_tables.number_of(on, getattr(self, "index", None))
 
     def _extra_now(self) -> list[int]:
         """Where along the dimensions before z the viewer stands."""
         sizes = dict(getattr(self.stack_source, "extras", {}))
         shown = list(getattr(self, "extra", None) or [])
         return [int(n) for n in shown] if len(shown) == len(sizes) else [0] * len(sizes)
-
-
-def _difference(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str:
-    """What became of marks, in words."""
-    was, now = ({mark["id"]: mark for mark in marks} for marks in (old, new))
-    added, gone = [k for k in now if k not in was], [k for k in was if k not in now]
-    other = [k for k in now if k in was and now[k] != was[k]]
-    for keys, marks, word in ((added, now, "added"), (gone, was, "removed"), (other, now, "changed")):
-        if len(keys) == 1 and len(added) + len(gone) + len(other) == 1:
-            return f"{short(marks[keys[0]]['name'])} {word}"
-    return f"{len(added)} added, {len(gone)} removed, {len(other)} changed"

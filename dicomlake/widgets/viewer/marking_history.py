@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,3 +61,14 @@ class History:
             "undo": self.done[-1].what if self.done else "",
             "redo": self.undone[-1].what if self.undone else "",
         }
+
+
+def difference(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str:
+    """What became of marks, in words."""
+    was, now = ({mark["id"]: mark for mark in marks} for marks in (old, new))
+    added, gone = [k for k in now if k not in was], [k for k in was if k not in now]
+    other = [k for k in now if k in was and now[k] != was[k]]
+    for keys, marks, word in ((added, now, "added"), (gone, was, "removed"), (other, now, "changed")):
+        if len(keys) == 1 and len(added) + len(gone) + len(other) == 1:
+            return f"{marks[keys[0]]['name']} {word}"
+    return f"{len(added)} added, {len(gone)} removed, {len(other)} changed"

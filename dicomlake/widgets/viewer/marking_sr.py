@@ -57,7 +57,7 @@ _QUANTITIES: dict[str, CodeTuple] = {
 _UNITS: dict[str, CodeTuple] = {
     "": ("1", "UCUM", "no units"),
     "HU": ("[hnsf'U]", "UCUM", "Hounsfield unit"),
-    "g/ml": ("g/ml", "UCUM", "gram per milliliter"),
+    "SUV": ("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight"),
     "Bq/ml": ("Bq/ml", "UCUM", "Becquerels/milliliter"),
     "Gy": ("Gy", "UCUM", "Gray"),
 }
@@ -179,8 +179,7 @@ def _numbers(stats: Mapping[str, Any], modality: str) -> Iterator[Number]:
     """What a mark measured, in codes."""
     units = str(stats.get("units") or "")
     unit = _UNITS.get(units, (f"{{{units}}}"[:16], "UCUM", units))
-    key = "SUV" if units.startswith(("SUV", "g/ml")) else units
-    name = _QUANTITIES.get(key) or _QUANTITIES.get(modality) or _QUANTITIES[""]
+    name = _QUANTITIES.get(units or modality, _QUANTITIES[""])
     for key, derivation in _DERIVED.items():
         if stats.get(key) is not None:
             yield name, float(stats[key]), unit, derivation

@@ -148,6 +148,14 @@ def voxel_mm3(stack: Any) -> float | None:
     )
 
 
+def number_of(plane: Any, index: Sequence[int] | None) -> int:
+    """The number of the plane through a voxel (z, y, x); of the middle one without."""
+    if not index:
+        return int(plane.count) // 2
+    at = np.linalg.inv(plane.to_index) @ np.array([*index, 1.0])
+    return int(min(max(round(float(at[0])), 0), plane.count - 1))
+
+
 def on_plane(plane: Any, points_mm: Any) -> tuple[int, list[list[float]]]:
     """Number of the plane and (row, column) of patient positions, LPS, mm, that lie in one plane.
 

@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float64]
 class Patch:
     """Voxels that a stroke changed: flat indices into (z, y, x), and their labels before and after."""
 
-    where: npt.NDArray[np.int64]
+    where: npt.NDArray[np.integer[Any]]
     before: Labels
     after: Labels
 
@@ -79,7 +79,7 @@ class MaskVolume:
         where = np.concatenate([*flat, np.empty(0, np.int64)]).astype(np.int64)
         before = self.labels.reshape(-1)[where]
         changed = before != label
-        patch = Patch(where[changed], before[changed], np.full(changed.sum(), label, np.uint8))
+        patch = Patch(self._narrow(where[changed]), before[changed], np.full(changed.sum(), label, np.uint8))
         self.apply(patch)
         return patch
 
@@ -87,7 +87,7 @@ class MaskVolume:
         """Take another volume of labels; returns what changed."""
         new, old = np.ascontiguousarray(labels, np.uint8).reshape(-1), self.labels.reshape(-1)
         where = np.flatnonzero(new != old)
-        patch = Patch(where, old[where], new[where])
+        patch = Patch(self._narrow(where), old[where], new[where])
         self.apply(patch)
         return patch
 
@@ -96,6 +96,10 @@ class MaskVolume:
         new, old = (patch.before, patch.after) if back else (patch.after, patch.before)
         self.labels.reshape(-1)[patch.where] = new
         self._counts += np.bincount(new, minlength=256) - np.bincount(old, minlength=256)
+
+    def _narrow(self, where: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+        """Flat indices in half the memory, where they fit."""
+        return where.astype(np.uint32) if self.labels.size < 1 << 32 else where
 
 
 def _grid(plane: Plane) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

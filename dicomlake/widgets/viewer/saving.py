@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dicomlake.errors import GeometryError
 from dicomlake.widgets.base import Refusal
 
 LABEL = "viewer_marks"
@@ -146,12 +147,17 @@ class Saving:
                 "nothing is painted: take the brush, or fill a region, before writing a segmentation"
             )
         painted = [one for one in self.mask_labels if self._painted.count(one["value"])]
-        data = write_segmentation(
-            self._segments([one["value"] for one in painted], [one["name"] for one in painted]),
-            headers_of(subject),
-            algorithm="MANUAL",
-            codes={one["name"]: SegmentCodes(rgb=_rgb(one["color"])) for one in painted},
-        )
+        segments = self._segments([one["value"] for one in painted], [one["name"] for one in painted])
+        codes = {one["name"]: SegmentCodes(rgb=_rgb(one["color"])) for one in painted}
+        try:
+            data = write_segmentation(segments, headers_of(subject), algorithm="MANUAL", codes=codes)
+        except GeometryError as exc:
+            if self.stack_source.affine is not None:
+                raise
+            raise Refusal(
+                "these images have no place in the patient, which a segmentation refers to: keep the mask"
+                " with viewer.save(), or take viewer.mask"
+            ) from exc
         return self._put(data, path, ingest)
 
     def to_sr(self, path: str | Path | None = None, *, ingest: bool = False) -> bytes:

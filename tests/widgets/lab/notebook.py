@@ -117,8 +117,16 @@ class Notebook:
     def _soon(self, truth: Callable[[], Any], seconds: float) -> bool:
         end = time.monotonic() + seconds
         while not (found := truth()) and time.monotonic() < end:
+            self._dismiss_dialog()
             self.page.wait_for_timeout(50)
         return bool(found)
+
+    def _dismiss_dialog(self) -> None:
+        """JupyterLab's own dialogs cover the page, such as of a save that a busy machine made late."""
+        dialog = self.page.locator(".jp-Dialog")
+        if dialog.count():
+            self.others.append(dialog.first.inner_text())
+            dialog.first.locator("button.jp-mod-accept").click()
 
     def _logged(self, message: Any) -> None:
         self._complain(f"{message.text} at {message.location.get('url', '')}")

@@ -32,6 +32,7 @@ _QUIET = {  # pop-ups cover the notebook, news come from another host
         "checkForUpdates": False,
         "doNotDisturbMode": True,
     },
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page
 }
 

@@ -45,5 +45,5 @@ function factRow(name, value, add) {
   const plain = /^[^\s",*?\\]+$/.test(text) ? text : `"${text}"`;
   const can = /^[A-Z]\w+$/.test(name) && name !== "Kind" && !/["*?\\]/.test(text);
   const button = can ? el("button", { type: "button", class: "dl-br-small dl-br-adder", title: `Add to query: ${name}=${plain}`, "aria-label": `Add ${name} to the query`, onclick: () => add(`${name}=${plain}`) }, "+ query") : null;
-  return el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text), el("td", {}, button));
+  return el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, el("span", {}, text), button));
 }

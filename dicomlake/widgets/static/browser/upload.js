@@ -121,7 +121,7 @@ export class Uploads {
     const text = told.join(" · ") || "no object met";
     this.fill(
       "done",
-      el("div", { class: "dl-row" }, el("strong", {}, "Taken in:"), el("span", { class: "dl-br-upload-counts" }, text), `in ${countText(data.series, "series", "series")} with new instances`, this.closer()),
+      el("div", { class: "dl-row" }, el("strong", {}, "Taken in:"), el("span", { class: "dl-br-upload-counts" }, text), `· ${countText(data.series, "series", "series")} with new instances`, this.closer()),
       reasons.length ? el("ul", { class: "dl-br-lines-list dl-br-reasons" }, reasons) : null,
       files.length ? el("details", {}, el("summary", {}, "Which files"), el("ul", { class: "dl-br-lines-list" }, files), data.more ? el("p", { class: "dl-muted" }, `and ${data.more} others`) : null) : null,
     );

@@ -75,7 +75,9 @@ class BrushStore {
     for (const callback of this.listeners) callback();
   }
 
+  /** Whether nothing is painted: not in Python, and not here on its way there. */
   isEmpty() {
+    if ([...this.planes.values()].some((entry) => entry.open)) return false;
     return !this.model.get("mask_labels").some((label) => label.voxels);
   }
 
@@ -85,7 +87,7 @@ class BrushStore {
     const version = this.model.get("mask_version");
     let entry = this.planes.get(key);
     if (entry && (entry.version === version || entry.open)) return this.used(key, entry);
-    if (this.isEmpty()) {
+    if (!this.model.get("mask_labels").some((label) => label.voxels)) {
       entry = this.keep(key, new Uint8Array(meta.rows * meta.cols), version);
       return entry;
     }

@@ -93,7 +93,7 @@ class MarksPlugin {
 
   drawMask(ctx, pane) {
     const labels = this.viewer.get("mask_labels");
-    if (this.store.isEmpty() && !this.hand.stroke) return;
+    if (this.store.isEmpty()) return;
     const entry = this.store.get(pane.meta, pane.name, pane.number);
     if (!entry) return;
     if (!this.canvases.has(pane)) this.canvases.set(pane, {});

@@ -14,6 +14,11 @@ export class MarksHand {
     this.stroke = null;
     this.held = null; // {mark, handle, from, points} of a mark that is moved
     this.at = null; // where the pointer is, for the brush's circle
+    this.viewer.root.addEventListener("pointerout", () => this.isPainting() && this.viewer.redraw());
+  }
+
+  isPainting() {
+    return PAINTING.includes(this.viewer.get("tool"));
   }
 
   /** Whether the event was used; see draw.js for its form. */
@@ -73,7 +78,7 @@ export class MarksHand {
   /** The circle that shows what the brush covers. */
   drawBrush(ctx, pane) {
     const { at } = this;
-    if (!PAINTING.includes(this.viewer.get("tool")) || !at || at.pane !== pane || !this.viewer.under) return;
+    if (!this.isPainting() || !at || at.pane !== pane || !this.viewer.under) return;
     const radius = this.viewer.get("brush_mm");
     const m = pane.imageToCanvas;
     ctx.save();

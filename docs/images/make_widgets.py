@@ -1,0 +1,77 @@
+"""Draw the pictures of the widgets' pages: python -m docs.images.make_widgets, from the project's root.
+
+Each widget is drawn in headless Chromium on invented data, as the tests draw it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dicomlake as dl
+from dicomlake.datasets import trial
+from tests.widgets.stage import Stage, browser
+
+FOLDER = Path(__file__).parent
+WIDTH = 1180
+SLICES = 100
+
+
+def _lake(folder: Path) -> dl.Lake:
+    lake = dl.open(folder / "lake", create=True)
+    small = [dl.datasets.make(name, slices=SLICES) for name in ("chest-ct", "chest-rt", "brain-mr")]
+    trial.write(folder / "trial", patients=12)
+    lake.ingest(*small, dl.datasets.make("us-cine"), folder / "trial", progress=False)
+    return lake
+
+
+def _chest(lake: dl.Lake) -> Any:
+    return max(lake.query(Modality="CT"), key=lambda one: one.facts["instances"])
+
+
+def _viewer(lake: dl.Lake) -> Any:
+    return _chest(lake).view(overlays=True)
+
+
+def _compare(lake: dl.Lake) -> Any:
+    chest = _chest(lake)
+    return dl.compare(chest.view(arrangement="one"), chest.view(arrangement="one", preset="Lung"))
+
+
+def _sheet(lake: dl.Lake) -> Any:
+    return lake.query(Modality=["CT", "MR", "US"]).contact_sheet()
+
+
+def _quiz(lake: dl.Lake) -> Any:
+    chest = lake.query(SeriesInstanceUID=_chest(lake).uid)
+    return chest.quiz(segment="Nodules")
+
+
+PICTURES: dict[str, tuple[Callable[[dl.Lake], Any], int]] = {
+    "viewer": (_viewer, 760),
+    "compare": (_compare, 760),
+    "contact-sheet": (_sheet, 620),
+    "browser": (lambda lake: lake.browse(), 620),
+    "explorer": (lambda lake: lake.explore(), 760),
+    "quiz": (_quiz, 760),
+}
+
+
+def main() -> None:
+    """Draw all of them."""
+    with tempfile.TemporaryDirectory() as folder, browser() as chrome:
+        with _lake(Path(folder)) as lake:
+            for name, (make, height) in PICTURES.items():
+                page = chrome.new_page(viewport={"width": WIDTH, "height": height})
+                stage = Stage(page)
+                stage.draw(make(lake))
+                page.wait_for_selector('.dl-widget[data-dl-state="ready"]')
+                stage.settle(1500)
+                page.screenshot(path=str(FOLDER / f"{name}.png"))
+                page.close()
+
+
+if __name__ == "__main__":
+    main()
