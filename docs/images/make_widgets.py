@@ -37,7 +37,7 @@ def _viewer(lake: dl.Lake) -> Any:
 
 def _compare(lake: dl.Lake) -> Any:
     chest = _chest(lake)
-    return dl.compare(chest.view(arrangement="one"), chest.view(arrangement="one", preset="Lung"))
+    return dl.compare(chest.view(arrangement="one"), chest.view(arrangement="one", preset="lung"))
 
 
 def _sheet(lake: dl.Lake) -> Any:
@@ -61,16 +61,15 @@ PICTURES: dict[str, tuple[Callable[[dl.Lake], Any], int]] = {
 
 def main() -> None:
     """Draw all of them."""
-    with tempfile.TemporaryDirectory() as folder, browser() as chrome:
-        with _lake(Path(folder)) as lake:
-            for name, (make, height) in PICTURES.items():
-                page = chrome.new_page(viewport={"width": WIDTH, "height": height})
-                stage = Stage(page)
-                stage.draw(make(lake))
-                page.wait_for_selector('.dl-widget[data-dl-state="ready"]')
-                stage.settle(1500)
-                page.screenshot(path=str(FOLDER / f"{name}.png"))
-                page.close()
+    with tempfile.TemporaryDirectory() as folder, browser() as chrome, _lake(Path(folder)) as lake:
+        for name, (make, height) in PICTURES.items():
+            page = chrome.new_page(viewport={"width": WIDTH, "height": height})
+            stage = Stage(page)
+            stage.draw(make(lake))
+            page.wait_for_selector('.dl-widget[data-dl-state="ready"]')
+            stage.settle(1500)
+            page.screenshot(path=str(FOLDER / f"{name}.png"))
+            page.close()
 
 
 if __name__ == "__main__":

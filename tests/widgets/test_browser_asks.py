@@ -15,8 +15,10 @@ import pytest
 import traitlets
 
 import dicomlake
+from dicomlake.dicom import standard
 from dicomlake.errors import QueryError
 from dicomlake.records import SeriesKey
+from dicomlake.widgets.browser import identifying
 from dicomlake.widgets.browser.browser import Browser
 from dicomlake.widgets.browser.tagviewer import TagViewer
 from tests.objects import as_bytes
@@ -338,6 +340,15 @@ def test_identifying_elements_are_marked_and_others_are_not(browser: Browser, la
         "SeriesDescription": "X",
     }
     assert {name: marks[name] for name in expected} == expected
+
+
+def test_the_marked_keywords_are_keywords_of_the_standard_each_once() -> None:
+    listed = [name for names in identifying._ACTIONS.values() for name in names.split()]
+    assert sorted(listed) == sorted(set(listed))
+    assert set(listed) - standard.keywords() == set()
+    assert identifying.action(0x00189306, "DS") == ""
+    assert identifying.action(0x00401010, "PN") == "X"
+    assert identifying.action(0x00080012, "DA") == "?"
 
 
 def test_the_condition_of_a_row_finds_its_series(browser: Browser, lake: dicomlake.Lake) -> None:

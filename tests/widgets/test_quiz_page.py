@@ -1,4 +1,4 @@
-"""The quiz in real Chromium: keys and clicks answer it, and the page holds no truth before it is confirmed."""
+"""The quiz in real Chromium: keys and clicks answer it, and the page holds no truth before that."""
 
 from __future__ import annotations
 

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 Args = dict[str, Any]
 
-_PLANES_AT_ONCE = 8
-_STROKE_POINTS = 5000
+_PLANES_AT_ONCE, _STROKE_POINTS = 8, 5000
 _RADIUS_MM = (0.01, 500.0)
 
 
@@ -253,8 +252,6 @@ class Marking(Saving, Widget):
             if fresh:
                 self._history = History()
                 self._tell_state()
-
-    # ---- keeping --------------------------------------------------------------------------------------
 
     def fill_mark(self, mark_id: str, label: int | None = None) -> int:
         """Paint the pixels of a region, in all planes it goes through; returns how many voxels changed.

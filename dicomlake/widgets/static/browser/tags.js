@@ -2,13 +2,12 @@
 import { el, keysOf, settled } from "../base/dom.js";
 import { sizeText } from "./words.js";
 
-const MARKS = {
-  X: "PS3.15 E.1-1: removed",
-  Z: "PS3.15 E.1-1: emptied",
-  D: "PS3.15 E.1-1: replaced by a dummy value",
-  U: "PS3.15 E.1-1: replaced by another UID",
-  C: "PS3.15 E.1-1: cleaned",
-};
+const MARKS = { X: "removed", Z: "emptied", D: "replaced by a dummy value", U: "replaced by another UID" };
+
+function markTitle(mark) {
+  if (mark === "?") return "a name, date or document that may tell who the patient is";
+  return `PS3.15 Table E.1-1: ${mark.split("/").map((letter) => MARKS[letter] || letter).join(" or ")}`;
+}
 
 /** say: {ask(name, args) -> data, add(condition) or null, announce(text), failed(failure)}. */
 export class Tags {
@@ -27,7 +26,7 @@ export class Tags {
     const step = (by, sign, label) => el("button", { type: "button", "aria-label": label, onclick: () => this.go(this.number + by) }, sign);
     this.body = el("div", { class: "dl-br-tags-body", role: "tree", "aria-label": "Elements", tabindex: "-1" });
     const bar = el("div", { class: "dl-row" }, "Instance", step(-1, "‹", "Instance before"), this.which, step(1, "›", "Next instance"), this.of, this.words);
-    this.legend = el("div", { class: "dl-muted dl-br-legend" }, "⚑ may tell who the patient is (PS3.15 Table E.1-1): X removed, Z emptied, D dummy, U other UID, by the Basic Profile");
+    this.legend = el("div", { class: "dl-muted dl-br-legend" }, "⚑ may tell who the patient is. By the Basic Profile (PS3.15 Table E.1-1): X removed, Z emptied, D dummy, U other UID");
     this.node = el("div", { class: "dl-br-tags" }, bar, this.legend, this.body);
     keysOf(this.body, (event) => this.key(event));
   }
@@ -105,7 +104,7 @@ export class Tags {
   }
 
   mark(row) {
-    return el("span", { class: "dl-br-mark", title: MARKS[row.mark] || "", "aria-label": `may identify; ${MARKS[row.mark] || row.mark}` }, `⚑ ${row.mark}`);
+    return el("span", { class: "dl-br-mark", title: markTitle(row.mark), "aria-label": `may identify; ${markTitle(row.mark)}` }, `⚑ ${row.mark}`);
   }
 
   value(row) {
