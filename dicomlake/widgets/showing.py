@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dicomlake.errors import VolumeError
+from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.records import SeriesKey, Volume
 from dicomlake.widgets.images.stack import Stack
 from dicomlake.widgets.viewer.viewer import Viewer
@@ -95,6 +95,10 @@ def _of_series(
                 viewer.add(one)
             return viewer
     viewer = Viewer(stack_of(series, volume, title=title), subject=series, **traits)
+    try:
+        viewer.load_marks()
+    except DicomlakeError as error:  # a damaged label must not keep images from being seen
+        viewer.failed(error)
     if overlays:
         viewer.add_all()
     return viewer

@@ -18,6 +18,7 @@ from dicomlake.widgets.teaching import NOTHING, Question, Quiz, Region, quiz_fro
 from dicomlake.widgets.teaching.asking import says
 from dicomlake.widgets.teaching.questions import judged, place_of
 from dicomlake.widgets.viewer.viewer import Viewer
+from tests.widgets.images_support import image_on
 
 SECRETS = ("pneumothorax", "Basal zebra opacity")
 
@@ -77,9 +78,9 @@ def test_a_mark_is_right_inside_and_so_many_millimetres_away() -> None:
 
 def test_the_place_of_a_mark_is_the_voxel_that_the_plane_shows_there() -> None:
     values = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
-    affine = [[0, 0, -2, 5], [0, 2, 0, 5], [3, 0, 0, 5], [0, 0, 0, 1]]  # x falls: planes are mirrored
-    attrs = {"modality": "CT", "affine_lps": affine, "frame_of_reference_uid": "2.25.1"}
-    stack = Stack.of(xr.DataArray(values, dims=("z", "y", "x"), attrs=attrs))
+    affine = np.array([[0, 0, -2, 5], [0, 2, 0, 5], [3, 0, 0, 5], [0, 0, 0, 1]], float)  # x falls: mirrored
+    stack = Stack.of(image_on(affine, values, modality="CT"))
+    assert set(stack.planes) == {"axial", "coronal", "sagittal"}
     for name, plane in stack.planes.items():
         shown = stack.run(name, 1, 1)[0]
         place = place_of({"plane": name, "index": 1, "point": [2, 3]}, stack.planes)

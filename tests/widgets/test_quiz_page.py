@@ -13,6 +13,7 @@ import xarray as xr
 from dicomlake.widgets.images.stack import Stack
 from dicomlake.widgets.teaching import Question, Quiz, Region
 from dicomlake.widgets.viewer.viewer import Viewer
+from tests.widgets.images_support import image_on
 from tests.widgets.stage import Stage
 
 _OPTIONS = ["effusion", "normal", "pneumothorax"]
@@ -21,16 +22,10 @@ _REPORT = "Finding: basal zebra opacity.\nImpression: benign."
 
 
 def image(seed: int = 0) -> xr.DataArray:
-    """A ball of 60 HU in a noisy body: its centre is at voxel (4, 20, 40), its radius 12 mm."""
+    """A ball of 60 HU in noisy lung: its centre is at voxel (4, 20, 40), its radius 12 mm."""
     values = np.random.default_rng(seed).normal(-800, 20, (8, 64, 64))
     values[ball()] += 860
-    attrs = {
-        "modality": "CT",
-        "units": "HU",
-        "affine_lps": _AFFINE.tolist(),
-        "frame_of_reference_uid": "2.25.1",
-    }
-    return xr.DataArray(values.astype(np.int16), dims=("z", "y", "x"), attrs=attrs)
+    return image_on(_AFFINE, values.astype(np.int16), modality="CT", units="HU")
 
 
 def ball() -> Any:

@@ -64,6 +64,7 @@ class DrawnQuiz {
 
   async drawPicture() {
     const reference = this.model.get("picture");
+    const focused = this.root.contains(document.activeElement);
     this.dropPicture();
     this.shown = reference;
     if (!reference) return;
@@ -74,6 +75,7 @@ class DrawnQuiz {
       const marked = () => this.show();
       child.on("change:marks", marked);
       this.forget = () => child.off("change:marks", marked);
+      if (focused && !this.root.contains(document.activeElement)) this.picture.querySelector("canvas")?.focus({ preventScroll: true });
       this.show();
     } catch (failure) {
       this.frame.showError(`The image cannot be shown: ${failure.message}`);
@@ -116,8 +118,9 @@ class DrawnQuiz {
     Object.assign(this, { item, revealed });
     this.show();
     this.frame.state("ready");
-    if (fresh) this.outcome.firstChild?.focus({ preventScroll: true });
-    this.frame.announce(revealed ? this.outcome.firstChild?.textContent || "" : `${this.count.textContent}: ${this.question.textContent}`);
+    const verdict = this.outcome.querySelector(".dl-quiz-verdict");
+    if (fresh && this.root.contains(document.activeElement)) verdict?.focus({ preventScroll: true });
+    this.frame.announce(verdict?.textContent || `${this.count.textContent}: ${this.question.textContent}`);
   }
 
   go(steps) {
@@ -131,9 +134,8 @@ class DrawnQuiz {
   }
 
   confirm() {
-    if (this.confirmer.disabled) return;
-    const { kind } = this;
-    const mark = kind === "mark" && this.draft !== QUIZ_NOTHING ? this.mark() : null;
+    if (this.busy || this.revealed || this.confirmer.disabled) return;
+    const mark = this.kind === "mark" && this.draft !== QUIZ_NOTHING ? this.mark() : null;
     const place = mark && { plane: mark.plane, index: mark.index, point: mark.points[0] };
     this.ask("confirm", { item: this.model.get("item"), answer: this.draft, mark: place });
   }
@@ -187,17 +189,18 @@ class DrawnQuiz {
     this.showAnswer();
     const ready = this.kind === "mark" ? this.draft === QUIZ_NOTHING || this.mark() : (this.draft || "").trim();
     this.confirmer.hidden = Boolean(this.revealed);
-    this.confirmer.disabled = this.busy || !ready;
-    this.before.disabled = this.busy || item === 0;
-    this.after.disabled = this.busy || item === results.length - 1;
+    this.confirmer.disabled = !ready;
+    this.before.disabled = item === 0;
+    this.after.disabled = item === results.length - 1;
     const choosing = this.kind === "choice" ? "1–9 choose, " : "";
     this.hint.textContent = this.revealed ? "Enter or N next, P previous" : `${choosing}Enter confirms, N next, P previous`;
     this.showOutcome();
   }
 
   showOutcome() {
-    if (this.told === this.revealed) return;
-    this.told = this.revealed;
+    const told = JSON.stringify(this.revealed); // news and answer say the same: what has the focus stays
+    if (this.told === told) return;
+    this.told = told;
     const judge = (correct) => this.ask("judge", { correct });
     this.outcome.replaceChildren(...(this.revealed ? [revealedPanel(this.revealed, this.kind, judge)] : []));
   }
@@ -206,18 +209,17 @@ class DrawnQuiz {
     const judged = results.filter((one) => one === "right" || one === "wrong").length;
     const right = results.filter((one) => one === "right").length;
     this.score.textContent = judged ? `${right} of ${judged} right` : "";
-    this.bar.replaceChildren(
-      ...results.map((one, n) =>
-        el("button", {
-          class: `dl-quiz-step ${one ? `dl-quiz-${one}` : ""}`,
-          tabindex: "-1",
-          title: `${n + 1}: ${RESULT_WORDS[one]}`,
-          "aria-label": `Item ${n + 1}, ${RESULT_WORDS[one]}`,
-          "aria-current": n === item ? "step" : null,
-          onclick: () => this.goTo(n),
-        }, RESULT_SIGNS[one]),
-      ),
-    );
+    if (this.bar.childElementCount !== results.length)
+      this.bar.replaceChildren(...results.map((_, n) => el("button", { tabindex: "-1", onclick: () => this.goTo(n) })));
+    results.forEach((one, n) => {
+      const step = this.bar.children[n];
+      step.className = `dl-quiz-step ${one ? `dl-quiz-${one}` : ""}`;
+      step.textContent = RESULT_SIGNS[one];
+      step.title = `${n + 1}: ${RESULT_WORDS[one]}`;
+      step.setAttribute("aria-label", `Item ${n + 1}, ${RESULT_WORDS[one]}`);
+      if (n === item) step.setAttribute("aria-current", "step");
+      else step.removeAttribute("aria-current");
+    });
   }
 
   showAnswer() {
