@@ -277,8 +277,10 @@ def test_a_page_names_no_place_of_the_machine_it_was_written_on(page: Path) -> N
     assert re.findall(r"(?:/home/|/root/|/Users/|/tmp/|/work/|site-packages)\S*", text) == []
 
 
-def test_the_picture_is_small_enough_for_a_first_screen() -> None:
-    assert (DOCS / "images/first-lake.png").stat().st_size < 300 << 10
+def test_pictures_are_small_enough_for_a_first_screen() -> None:
+    sizes = {path.name: path.stat().st_size for path in (DOCS / "images").glob("*.png")}
+    assert "viewer.png" in sizes
+    assert [name for name, size in sizes.items() if size >= 300 << 10] == []
 
 
 def test_the_pictures_of_the_proof_can_be_drawn_again(tmp_path: Path) -> None:
