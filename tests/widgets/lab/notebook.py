@@ -15,6 +15,11 @@ from tests.widgets.lab.server import Server
 
 READY = '[data-dl-state="ready"]'
 _WRONG = ".jp-RenderedText[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']"
+_CONNECTED = """async () => {
+  const context = window.jupyterapp.shell.currentWidget.sessionContext;
+  await context.ready;
+  await context.session?.kernel?.info;
+}"""
 _RUN = "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 _PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent.trim())"
 _SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
@@ -47,10 +52,11 @@ class Notebook:
         )
 
     def run_all(self) -> None:
-        """Run all cells, until the page has taken the command: one given too early is lost."""
+        """Run all cells, until the page has taken them: a command given too early is lost, or its first."""
         for _ in range(10):
+            self.page.evaluate(_CONNECTED)
             self.page.evaluate(_RUN)
-            if self._soon(lambda: any(p != "[ ]:" for p in self.prompts()), 5):
+            if self._soon(lambda: all(p != "[ ]:" for p in self.prompts()), 5):
                 return
         raise AssertionError("the cells were never run")
 

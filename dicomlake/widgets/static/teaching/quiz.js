@@ -15,6 +15,7 @@ class DrawnQuiz {
     this.frame = frame(host, this.link, model, "Quiz");
     this.root = this.frame.root;
     this.root.classList.add("dl-quiz");
+    this.root.tabIndex = -1; // has the focus while what had it is taken away: keys go on to work
     this.build();
     this.listen();
     this.drawPicture();
@@ -64,8 +65,7 @@ class DrawnQuiz {
 
   async drawPicture() {
     const reference = this.model.get("picture");
-    const focused = this.root.contains(document.activeElement);
-    this.dropPicture();
+    this.keepingFocus(() => this.dropPicture());
     this.shown = reference;
     if (!reference) return;
     try {
@@ -75,11 +75,18 @@ class DrawnQuiz {
       const marked = () => this.show();
       child.on("change:marks", marked);
       this.forget = () => child.off("change:marks", marked);
-      if (focused && !this.root.contains(document.activeElement)) this.picture.querySelector("canvas")?.focus({ preventScroll: true });
+      if (document.activeElement === this.root) this.picture.querySelector("canvas")?.focus({ preventScroll: true });
       this.show();
     } catch (failure) {
       this.frame.showError(`The image cannot be shown: ${failure.message}`);
     }
+  }
+
+  /** Do what takes elements away; if one of them has the focus, the root gets it. */
+  keepingFocus(work) {
+    const had = this.root.contains(document.activeElement);
+    work();
+    if (had && !this.root.contains(document.activeElement)) this.root.focus({ preventScroll: true });
   }
 
   dropPicture() {
@@ -188,7 +195,7 @@ class DrawnQuiz {
     this.showBar(results, item);
     this.showAnswer();
     const ready = this.kind === "mark" ? this.draft === QUIZ_NOTHING || this.mark() : (this.draft || "").trim();
-    this.confirmer.hidden = Boolean(this.revealed);
+    this.keepingFocus(() => (this.confirmer.hidden = Boolean(this.revealed)));
     this.confirmer.disabled = !ready;
     this.before.disabled = item === 0;
     this.after.disabled = item === results.length - 1;
@@ -202,7 +209,8 @@ class DrawnQuiz {
     if (this.told === told) return;
     this.told = told;
     const judge = (correct) => this.ask("judge", { correct });
-    this.outcome.replaceChildren(...(this.revealed ? [revealedPanel(this.revealed, this.kind, judge)] : []));
+    const parts = this.revealed ? [revealedPanel(this.revealed, this.kind, judge)] : [];
+    this.keepingFocus(() => this.outcome.replaceChildren(...parts));
   }
 
   showBar(results, item) {
@@ -226,7 +234,7 @@ class DrawnQuiz {
     const made = `${this.kind} ${this.item} ${this.model.get("options").join("\n")}`;
     if (made !== this.made) {
       this.made = made;
-      this.answer.replaceChildren(...this.answerParts());
+      this.keepingFocus(() => this.answer.replaceChildren(...this.answerParts()));
     }
     for (const button of this.answer.querySelectorAll("[data-answer]")) {
       const answered = this.revealed?.answer;
