@@ -76,6 +76,16 @@ class Widget(anywidget.AnyWidget):
             m.__ask__: name for name, m in members if inspect.isfunction(m) and hasattr(m, "__ask__")
         }
 
+    @traitlets.observe("comm")
+    def _answer_where_asked(self, change: Any) -> None:
+        """Leave asks on the subshell that the front end chose.
+
+        ipykernel 7 sends what comes from a front end to the shell that spoke last: after a cell has made or
+        moved a widget that is the main one, so the widget would be dead as long as the next cell runs.
+        """
+        if hasattr(change.new, "_reply_subshell_for"):
+            change.new._reply_subshell_for = None
+
     @traitlets.default("identity")
     def _some_identity(self) -> str:
         return uuid4().hex

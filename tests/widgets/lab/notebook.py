@@ -16,9 +16,9 @@ from tests.widgets.lab.server import Server
 READY = '[data-dl-state="ready"]'
 _WRONG = ".jp-RenderedText[data-mime-type*='stderr'], .jp-RenderedText[data-mime-type*='error']"
 _CONNECTED = """async () => {
-  const context = window.jupyterapp.shell.currentWidget.sessionContext;
-  await context.ready;
-  await context.session?.kernel?.info;
+  const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+  await context?.ready;
+  return Boolean(await context?.session?.kernel?.info);
 }"""
 _RUN = "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 _PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent.trim())"
@@ -50,11 +50,11 @@ class Notebook:
         self.page.wait_for_selector(
             ".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached", timeout=90_000
         )
+        assert self._soon(lambda: self.page.evaluate(_CONNECTED), 60), "the page has no kernel"
 
     def run_all(self) -> None:
-        """Run all cells, until the page has taken them: a command given too early is lost, or its first."""
+        """Run all cells, until the page has taken them: a command may be lost, or its first cell."""
         for _ in range(10):
-            self.page.evaluate(_CONNECTED)
             self.page.evaluate(_RUN)
             if self._soon(lambda: all(p != "[ ]:" for p in self.prompts()), 5):
                 return
@@ -117,6 +117,10 @@ class Notebook:
         client.load_connection_file()
         client.start_channels()
         return client
+
+    def _kernels(self) -> list[str]:
+        sessions = self.server.ask("/api/sessions")
+        return [s["kernel"]["id"] for s in sessions if s["path"] == self.path.name]
 
     # ---- how it is known
 

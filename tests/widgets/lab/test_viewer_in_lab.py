@@ -96,17 +96,22 @@ def test_the_viewer_lives_while_a_cell_runs_that_has_just_moved_it(notebook: Ope
     assert lab.prompts()[-1] == "[*]:", "the cell ended before the planes came: nothing is shown by this"
 
 
-def test_two_views_of_one_model_show_the_same_plane(notebook: Opener, lake: Path) -> None:
+def test_keys_go_to_the_viewer_not_to_the_notebook_and_two_views_follow(notebook: Opener, lake: Path) -> None:
+    """To a notebook arrows choose cells, d d deletes them, m makes them text, b adds one."""
     lab = notebook(*cells(lake, "viewer"))
     roots = lab.ready(2)
     roots.first.locator("canvas").first.click()
-    lab.page.keyboard.press("ArrowDown")
+    before = index_in(lab)
+    for key in ("ArrowDown", "ArrowDown", "d", "d", "m", "b"):
+        lab.page.keyboard.press(key)
+    lab.until(lambda: index_in(lab)[0] - before[0] == 2)
+    assert len(lab.prompts()) == 3, "no cell came or went"
+    assert lab.page.locator(".jp-MarkdownCell").count() == 0
     lab.page.mouse.move(5, 5)
     lab.ready(2)
     said = lab.page.locator(".dl-viewer-status")
     lab.until(lambda: said.nth(0).inner_text() == said.nth(1).inner_text() != "")
     assert str(index_in(lab)) in said.nth(1).inner_text()
-    lab.python("viewer.close()")
 
 
 def test_a_saved_notebook_shows_a_still_picture_without_kernel_and_names_nobody(

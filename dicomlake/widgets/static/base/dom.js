@@ -20,6 +20,8 @@ export function frame(host, link, model, label) {
   const live = el("div", { class: "dl-live", role: "status", "aria-live": "polite" });
   const root = el("div", { class: "dl-widget", role: "region", "aria-label": label, "data-dl-state": "loading" });
   root.append(error, live);
+  // Notebook 7 takes keys before they get here, unless what has the focus says not to
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   host.append(root);
   const showError = (text) => {
     error.textContent = text || "";
@@ -28,10 +30,12 @@ export function frame(host, link, model, label) {
   const onError = () => showError(model.get("error"));
   model.on("change:error", onError);
   onError();
-  link.silent = () => {
-    root.classList.add("dl-dead");
-    showError("No kernel answers: run the cell again.");
+  const onSilence = (silent) => {
+    root.classList.toggle("dl-dead", silent);
+    if (silent) showError("No kernel answers: it is busy, or run the cell again.");
+    else onError();
   };
+  link.silences.add(onSilence);
   let spoken = null;
   return {
     root,
@@ -48,6 +52,7 @@ export function frame(host, link, model, label) {
     dispose() {
       clearTimeout(spoken);
       model.off("change:error", onError);
+      link.silences.delete(onSilence);
     },
   };
 }

@@ -19,7 +19,7 @@ class Link {
     this.listeners = new Map(); // news -> Set of callbacks
     this.sent = 0; // how many messages went to Python; tests read it
     this.heard = false; // whether Python ever answered
-    this.silent = null; // called when nobody answers
+    this.silences = new Set(); // called with true when nobody answers, with false when somebody does after all
     model.on("msg:custom", (content, buffers) => this.receive(content, buffers || []));
   }
 
@@ -33,7 +33,7 @@ class Link {
       this.sent += 1;
       this.model.send({ ask: name, id, args }, undefined, buffers);
       setTimeout(() => {
-        if (this.waiting.has(id) && !this.heard && this.silent) this.silent();
+        if (this.waiting.has(id) && !this.heard) this.tellSilence(true);
       }, PATIENCE_MS);
     });
   }
@@ -52,15 +52,25 @@ class Link {
     return () => this.listeners.get(news).delete(callback);
   }
 
+  hear() {
+    if (!this.heard && this.silent) this.tellSilence(false);
+    this.heard = true;
+  }
+
+  tellSilence(silent) {
+    this.silent = silent;
+    for (const callback of this.silences) callback(silent);
+  }
+
   receive(content, buffers) {
     if (content && content.news !== undefined) {
-      this.heard = true;
+      this.hear();
       for (const callback of this.listeners.get(content.news) || []) callback(content.data, buffers);
       return;
     }
     const ask = content && this.waiting.get(content.answer);
     if (!ask) return; // of another page, or dropped
-    this.heard = true;
+    this.hear();
     this.waiting.delete(content.answer);
     if (content.failed !== undefined) ask.reject(new Failure(content.failed));
     else ask.resolve({ data: content.data, buffers });
@@ -69,6 +79,15 @@ class Link {
 
 // two pages on one kernel share a model's messages: answers are told apart by who asked
 const LINK_PREFIX = `${Math.random().toString(36).slice(2, 10)}-`;
+
+/** Call when one of some traits of a model changes ("change:a change:b"); returns what stops it.
+ *  One name at a time: not every front end takes a list, marimo hears nothing then. */
+export function watchModel(model, names, callback) {
+  for (const name of names.split(" ")) model.on(name, callback);
+  return () => {
+    for (const name of names.split(" ")) model.off(name, callback);
+  };
+}
 
 /** A buffer (DataView, ArrayBuffer or typed array) as a typed array; copied only when it does not lie even. */
 export function typed(buffer, Type) {

@@ -1,7 +1,7 @@
 // A sheet of thumbnails: as many rows in the page as are seen, thumbnails asked for in batches.
 
 import { el, frame, keysOf, perFrame, settled } from "../base/dom.js";
-import { linkOf, saver } from "../base/link.js";
+import { linkOf, saver, watchModel } from "../base/link.js";
 import { SheetSelection } from "./selection.js";
 import { ThumbnailStore } from "./thumbnails.js";
 
@@ -93,10 +93,7 @@ class SheetView {
   }
 
   listen() {
-    const on = (names, work) => {
-      this.model.on(names, work);
-      this.undo.push(() => this.model.off(names, work));
-    };
+    const on = (names, work) => this.undo.push(watchModel(this.model, names, work));
     on("change:columns change:size change:count", () => this.layOut());
     on("change:runs change:chosen change:window change:every change:plane", () => this.draw());
     on("change:version", () => {

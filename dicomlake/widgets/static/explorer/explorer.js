@@ -1,6 +1,6 @@
 // The cohort explorer: counts, the query, facets and the table, all of one query that Python holds.
 
-import { linkOf } from "../base/link.js";
+import { linkOf, watchModel } from "../base/link.js";
 import { el, frame, keysOf } from "../base/dom.js";
 import { ExColumns } from "./columns.js";
 import { ExHistogram } from "./histogram.js";
@@ -94,10 +94,7 @@ class ExApp {
   }
 
   listen() {
-    const on = (names, work) => {
-      this.model.on(names, work);
-      this.listeners.push([names, work]);
-    };
+    const on = (names, work) => this.listeners.push(watchModel(this.model, names, work));
     on("change:query change:facets", () => this.moved());
     on("change:columns", () => this.model.get("columns").join() !== this.shownColumns && this.moved(true));
     on("change:selected_ids", () => this.table.redraw());
@@ -368,7 +365,7 @@ class ExApp {
   }
 
   dispose() {
-    for (const [names, work] of this.listeners) this.model.off(names, work);
+    for (const stop of this.listeners) stop();
     for (const name of [...this.cards.keys()]) this.dropCard(name);
     this.theme.disconnect();
     this.table.dispose();

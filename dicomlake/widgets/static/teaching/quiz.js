@@ -49,9 +49,17 @@ class DrawnQuiz {
     this.undo.push(() => this.root.removeEventListener("keydown", onKey, true));
   }
 
+  /** Listen to the model until this view is gone; one name at a time, as marimo knows no lists of them. */
   on(names, callback) {
-    this.model.on(names, callback);
-    this.undo.push(() => this.model.off(names, callback));
+    for (const name of names.split(" ")) {
+      this.model.on(name, callback);
+      this.undo.push(() => this.model.off(name, callback));
+    }
+  }
+
+  /** What has the focus, also where the widget lives in a shadow tree. */
+  focused() {
+    return this.root.getRootNode().activeElement;
   }
 
   dispose() {
@@ -75,7 +83,7 @@ class DrawnQuiz {
       const marked = () => this.show();
       child.on("change:marks", marked);
       this.forget = () => child.off("change:marks", marked);
-      if (document.activeElement === this.root) this.picture.querySelector("canvas")?.focus({ preventScroll: true });
+      if (this.focused() === this.root) this.picture.querySelector("canvas")?.focus({ preventScroll: true });
       this.show();
     } catch (failure) {
       this.frame.showError(`The image cannot be shown: ${failure.message}`);
@@ -84,9 +92,9 @@ class DrawnQuiz {
 
   /** Do what takes elements away; if one of them has the focus, the root gets it. */
   keepingFocus(work) {
-    const had = this.root.contains(document.activeElement);
+    const had = this.root.contains(this.focused());
     work();
-    if (had && !this.root.contains(document.activeElement)) this.root.focus({ preventScroll: true });
+    if (had && !this.root.contains(this.focused())) this.root.focus({ preventScroll: true });
   }
 
   dropPicture() {
@@ -126,7 +134,7 @@ class DrawnQuiz {
     this.show();
     this.frame.state("ready");
     const verdict = this.outcome.querySelector(".dl-quiz-verdict");
-    if (fresh && this.root.contains(document.activeElement)) verdict?.focus({ preventScroll: true });
+    if (fresh && this.root.contains(this.focused())) verdict?.focus({ preventScroll: true });
     this.frame.announce(verdict?.textContent || `${this.count.textContent}: ${this.question.textContent}`);
   }
 

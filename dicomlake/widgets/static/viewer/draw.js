@@ -1,7 +1,7 @@
 // A view of a viewer's model: panes, tool bar, status, keys, and the plug-ins that draw on the panes.
 
 import { el, frame, perFrame, settled } from "../base/dom.js";
-import { linkOf, saver } from "../base/link.js";
+import { linkOf, saver, watchModel } from "../base/link.js";
 import { scrollPane, setWindow, showPlane, stepExtra } from "./actions.js";
 import { cineOf } from "./cine.js";
 import { apply4, clampTo, inverse4, spokenMm } from "./geometry.js";
@@ -75,8 +75,7 @@ class DrawnViewer {
 
   /** Listen to the model until this view is gone. */
   on(names, callback) {
-    this.model.on(names, callback);
-    this.undo.push(() => this.model.off(names, callback));
+    this.undo.push(watchModel(this.model, names, callback));
   }
 
   dispose() {

@@ -1,5 +1,6 @@
 // The overlays of a viewer: drawn on its panes, listed and changed in a legend.
 
+import { watchModel } from "../base/link.js";
 import { overlayLegend } from "./overlays_legend.js";
 import { paintOverlay, shownLabels, wordsAt } from "./overlays_paint.js";
 import { overlayStoreOf } from "./overlays_store.js";
@@ -30,8 +31,7 @@ class OverlaysPlugin {
       viewer.redraw();
     };
     this.undo = [this.store.listen(arrived)];
-    viewer.model.on("change:overlays change:overlay_notes", follow);
-    this.undo.push(() => viewer.model.off("change:overlays change:overlay_notes", follow));
+    this.undo.push(watchModel(viewer.model, "change:overlays change:overlay_notes", follow));
   }
 
   dispose() {
