@@ -50,8 +50,9 @@ lint: $(READY)
 
 test: lint postgresql chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@DICOMLAKE_LAB=1 $(BIN)/python -m pytest tests/widgets/lab
 
-# the widgets in real JupyterLab; not part of `test`, since not all of it holds yet
+# the widgets in real JupyterLab: after the others, since a busy machine is too slow for it
 .PHONY: test-lab
 test-lab: $(READY) chromium
 	@DICOMLAKE_LAB=1 $(BIN)/python -m pytest tests/widgets/lab

@@ -14,6 +14,7 @@ from benchmarks import (
     find_jobs,
     peers,
     reading_jobs,
+    viewer,
     volume_jobs,
 )
 from benchmarks.harness import Case, Job, Measure, Role, Target, returned
@@ -252,6 +253,7 @@ JOBS: dict[str, Callable[[Workload, Path], Job]] = {
     "facets": facet_jobs.facets,
     "explore": explorer.release,
     "brush": explorer.brush,
+    **viewer.JOBS,
     "any-tag": facet_jobs.any_tag,
     "refresh": catalog_jobs.refresh,
     "by-uid": catalog_jobs.by_uid,

@@ -20,7 +20,7 @@ Opener = Callable[..., Notebook]
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if "DICOMLAKE_LAB" not in os.environ:
-        pytest.skip("not all of them hold yet: run make test-lab")
+        pytest.skip("run alone, not beside other tests: make test-lab")
     chromium()  # no server where nothing can look at it
     with serving(tmp_path_factory.mktemp("lab")) as server:
         yield server
