@@ -196,16 +196,24 @@ class Series:
         """The presentation states of images of this series."""
         return self._about(["PR"], _COMMON)
 
+    @property
+    def dose_uids(self) -> list[str]:
+        """SeriesInstanceUIDs of the RT doses in this series' frame of reference."""
+        return [one.uid for one in self._doses()]
+
+    def _doses(self) -> list[Series]:
+        reference = self.facts.get("FrameOfReferenceUID")
+        if not reference:
+            return []
+        return list(self._source.query(Modality="RTDOSE", FrameOfReferenceUID=reference))
+
     def dose(self, uid: str | None = None) -> xr.DataArray:
         """The RT dose in this series' frame of reference, in Gy, lazily, on its own grid.
 
         uid: the SeriesInstanceUID of one of several. Raises VolumeError when there is none, or several, or
         the one holds several volumes; QuantityError when it is no dose in Gy.
         """
-        reference = self.facts.get("FrameOfReferenceUID")
-        found = (
-            list(self._source.query(Modality="RTDOSE", FrameOfReferenceUID=reference)) if reference else []
-        )
+        found = self._doses()
         wanted = [one for one in found if uid in (None, one.uid)]
         if len(wanted) != 1:
             which = ", ".join(one.uid for one in found[:4])

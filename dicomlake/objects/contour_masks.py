@@ -64,8 +64,7 @@ def rasterise(contours: Sequence[Contour], grid: Grid, *, interpolate: bool = Fa
     if not contours:
         return Raster(np.zeros(grid.shape, np.bool_), 0, 0)
     tolerance = min(OFF_PLANE_MM, slice_step(grid) / 4)
-    heights = [contour.points @ grid.normal for contour in contours]
-    if max(np.ptp(height) for height in heights) > 2 * tolerance:
+    if not _parallel(contours, grid, tolerance):
         if interpolate:
             raise GeometryError("contours are not parallel to the slices: pass interpolate=False")
         return _across(contours, grid)
@@ -133,14 +132,41 @@ def _ticks(mm: npt.ArrayLike) -> Integers:
 
 def _draw(loops: Sequence[Array], grid: Grid, z: int) -> Mask:
     """Loops (n, 3) in LPS on a slice, filled; shape (y, x)."""
-    return polygons.fill(_pixels(loops, grid, z), grid.shape[1:])
+    return polygons.fill(pixels(loops, grid, z), grid.shape[1:])
 
 
-def _pixels(loops: Sequence[Array], grid: Grid, z: int) -> list[Array]:
+def pixels(loops: Sequence[Array], grid: Grid, z: int) -> list[Array]:
     """Loops (n, 3) in LPS, projected along the normal onto a slice: (row, column)."""
     to_pixels = np.linalg.pinv(grid.affine[:3, 1:3])
     origin = grid.origins[z]
     return [(loop - origin) @ to_pixels.T for loop in loops]
+
+
+def on_slices(contours: Sequence[Contour], grid: Grid) -> list[tuple[int, list[Array]]] | None:
+    """Slices, and the loops (n, 3) in LPS that each takes, by the rules of `rasterise`.
+
+    None when the contours are not parallel to the slices. Raises GeometryError as `rasterise` does.
+    """
+    tolerance = min(OFF_PLANE_MM, slice_step(grid) / 4)
+    if not _parallel(contours, grid, tolerance):
+        return None
+    found: list[tuple[int, list[Array]]] = []
+    others = []
+    for contour in contours:
+        z = _named_slice(contour, grid) if grid.positions is not None else None
+        if z is None:
+            others.append(contour)
+        else:
+            found.append((z, [contour.points]))
+    if others:
+        planes = _planes(others, grid.normal, tolerance)
+        taken = _nearest_planes(planes, grid)
+        found += [(int(z), list(planes.loops[taken[z]])) for z in np.flatnonzero(taken >= 0)]
+    return found
+
+
+def _parallel(contours: Sequence[Contour], grid: Grid, tolerance: float) -> bool:
+    return bool(max(np.ptp(contour.points @ grid.normal) for contour in contours) <= 2 * tolerance)
 
 
 def _irregular(contours: Sequence[Contour], grid: Grid, tolerance: float) -> Raster:
@@ -188,7 +214,7 @@ def _between(planes: _Planes, grid: Grid) -> Raster:
             continue
         low, high = planes.heights[upper - 1 : upper + 1]
         if _ticks(min(height - low, high - height)) > 0 and _ticks(high - low) <= _ticks(widest):
-            near = [_pixels(planes.loops[i], grid, z) for i in (upper - 1, upper)]
+            near = [pixels(planes.loops[i], grid, z) for i in (upper - 1, upper)]
             plain.mask[z] = _blend(near, (height - low) / (high - low), grid)
     return Raster(plain.mask, len(planes.heights), plain.used)
 

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from dicomlake.widgets.compare.compare import Compare
 
 
-class Holder(Protocol):
-    """The lake that a series is of."""
+class Opens(Protocol):
+    """A lake, as far as its volumes go."""
 
     def open_volume(self, volume: Volume, *, chunks: Any, level: int) -> xr.Dataset:
         """A built volume as lazy xarray."""
+
+
+class Holder(Opens, Protocol):
+    """The lake that a series is of."""
 
     def open_objects(self, key: SeriesKey) -> Any:
         """What is in a series that holds no stack of frames; None when it holds nothing to open."""
@@ -118,14 +122,18 @@ def _header(series: Viewable) -> Attributes | None:
     return next((attributes for _uid, attributes in series.source.headers(series.id)), None)
 
 
-def small_image(series: Viewable) -> xr.DataArray:
+def small_image(series: Viewable) -> xr.Dataset:
     """A series at its smallest size, for a thumbnail. Raises VolumeError when none is built."""
     wanted = shown_volume(series.volumes)
     if wanted is None:
         raise VolumeError(_nothing_to_view(series, None))
-    level = max(int(wanted.info.get("levels") or 1) - 1, 0)
-    image: xr.DataArray = series.source.open_volume(wanted, chunks=None, level=level).image
-    return image
+    return coarsest(series.source, wanted)
+
+
+def coarsest(lake: Opens, volume: Volume) -> xr.Dataset:
+    """The smallest copy of a volume."""
+    level = max(int(volume.info.get("levels") or 1) - 1, 0)
+    return lake.open_volume(volume, chunks=None, level=level)
 
 
 def compare(*what: Any, link: str = "auto", titles: Sequence[str] | None = None, **traits: Any) -> Compare:

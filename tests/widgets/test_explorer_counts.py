@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -13,17 +12,10 @@ import pytest
 
 from dicomlake.lake import Lake
 from dicomlake.widgets.explorer.explorer import Explorer
-from tests.widgets.explorer_parts import NUMBERS, TEXTS, Asker, Truth, facet_of, made
+from tests.widgets.explorer_parts import NUMBERS, TEXTS, Asker, Truth, facet_of
 
 FACETS = [*TEXTS, *NUMBERS, "StudyDate.month"]
 _EPOCH = date(1970, 1, 1)
-
-
-@pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Truth]]:
-    lake, truth = made(tmp_path_factory.mktemp("explorer"))
-    with lake:
-        yield lake, truth
 
 
 @dataclass
@@ -140,8 +132,8 @@ def choose(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_counts_after_any_choices_are_those_of_a_plain_loop(held: tuple[Lake, Truth], seed: int) -> None:
-    lake, truth = held
+def test_counts_after_any_choices_are_those_of_a_plain_loop(explored: tuple[Lake, Truth], seed: int) -> None:
+    lake, truth = explored
     luck, choices = random.Random(seed), dict[str, Choice]()
     explorer = Explorer(lake, facets=FACETS)
     asker = Asker(explorer)
@@ -159,9 +151,9 @@ def test_counts_after_any_choices_are_those_of_a_plain_loop(held: tuple[Lake, Tr
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_row_of_the_cube_less_another_is_a_recount(held: tuple[Lake, Truth], seed: int) -> None:
+def test_a_row_of_the_cube_less_another_is_a_recount(explored: tuple[Lake, Truth], seed: int) -> None:
     """SliceThickness varies within series, so its own brush only guesses there; KVP and dates do not."""
-    lake, truth = held
+    lake, truth = explored
     luck, choices = random.Random(seed), dict[str, Choice]()
     explorer = Explorer(lake, facets=FACETS)
     asker = Asker(explorer)
@@ -185,8 +177,8 @@ def test_a_row_of_the_cube_less_another_is_a_recount(held: tuple[Lake, Truth], s
                 assert under[offset : offset + size].tolist() == wanted, name
 
 
-def test_a_cube_of_values_that_vary_counts_each_value(held: tuple[Lake, Truth]) -> None:
-    lake, truth = held
+def test_a_cube_of_values_that_vary_counts_each_value(explored: tuple[Lake, Truth]) -> None:
+    lake, truth = explored
     explorer = Explorer(lake, facets=FACETS)
     asker = Asker(explorer)
     shown = asker.ask("state")
@@ -204,8 +196,8 @@ def test_a_cube_of_values_that_vary_counts_each_value(held: tuple[Lake, Truth]) 
     assert types["total"][1:-1]
 
 
-def test_only_a_cohorts_series_count(held: tuple[Lake, Truth]) -> None:
-    lake, truth = held
+def test_only_a_cohorts_series_count(explored: tuple[Lake, Truth]) -> None:
+    lake, truth = explored
     explorer = Explorer(lake, cohort=lake.query(Modality="CT"), facets=FACETS)
     asker = Asker(explorer)
     shown = asker.ask("toggle", facet="PatientSex", value="F", add=False)
@@ -215,8 +207,8 @@ def test_only_a_cohorts_series_count(held: tuple[Lake, Truth]) -> None:
     assert "CT" in explorer.sql
 
 
-def test_a_facet_can_be_of_any_element_or_fact(held: tuple[Lake, Truth]) -> None:
-    lake, _truth = held
+def test_a_facet_can_be_of_any_element_or_fact(explored: tuple[Lake, Truth]) -> None:
+    lake, _truth = explored
     names = ["clinical.trial.ecog", "label.quality", "verdict", "instances", "ContentDate", "0018,0060"]
     shown = Asker(Explorer(lake, facets=names)).ask("state")
     for name in names:
@@ -229,9 +221,11 @@ def test_a_facet_can_be_of_any_element_or_fact(held: tuple[Lake, Truth]) -> None
         assert count == len(lake.query(verdict=value))
 
 
-def test_a_series_with_more_values_than_rows_tell_is_found_by_its_headers(held: tuple[Lake, Truth]) -> None:
+def test_a_series_with_more_values_than_rows_is_found_by_its_headers(
+    explored: tuple[Lake, Truth],
+) -> None:
     """One series has 70 echo times; rows only sum them up."""
-    lake, _truth = held
+    lake, _truth = explored
     explorer = Explorer(lake, facets=["EchoTime", "Modality"])
     asker = Asker(explorer)
     asker.ask("brush", facet="EchoTime", ends=["3", "3"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,18 @@ import pytest
 
 from dicomlake.lake import Lake
 from dicomlake.widgets.explorer.explorer import Explorer
-from tests.widgets.explorer_parts import Asker, Truth, made
+from tests.widgets.explorer_parts import Asker, Truth
 
 FACETS = ["Modality", "SliceThickness"]
 
 
-@pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Truth]]:
-    lake, truth = made(tmp_path_factory.mktemp("explorer"))
-    with lake:
-        yield lake, truth
-
-
 @pytest.fixture
-def lake(held: tuple[Lake, Truth]) -> Lake:
-    return held[0]
+def lake(explored: tuple[Lake, Truth]) -> Lake:
+    return explored[0]
 
 
-def test_the_table_is_in_reading_order_or_sorted_with_nothing_last(held: tuple[Lake, Truth]) -> None:
-    lake, truth = held
+def test_the_table_is_in_reading_order_or_sorted_with_nothing_last(explored: tuple[Lake, Truth]) -> None:
+    lake, truth = explored
     explorer = Explorer(lake, facets=FACETS, columns=["SeriesInstanceUID", "KVP", "PatientID"])
     asker = Asker(explorer)
     page = asker.ask("state")["page"]

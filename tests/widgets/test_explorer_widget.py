@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,21 +14,14 @@ from dicomlake.errors import QueryError
 from dicomlake.lake import Lake
 from dicomlake.widgets.explorer.explorer import Explorer
 from tests.objects import ROOT, dicom
-from tests.widgets.explorer_parts import Asker, Truth, facet_of, made
+from tests.widgets.explorer_parts import Asker, Truth, facet_of
 
 FACETS = ["Modality", "Manufacturer", "SeriesDescription", "SliceThickness", "StudyDate"]
 
 
-@pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lake, Truth]]:
-    lake, truth = made(tmp_path_factory.mktemp("explorer"))
-    with lake:
-        yield lake, truth
-
-
 @pytest.fixture
-def lake(held: tuple[Lake, Truth]) -> Lake:
-    return held[0]
+def lake(explored: tuple[Lake, Truth]) -> Lake:
+    return explored[0]
 
 
 def test_the_query_moves_the_widget_and_the_widget_the_query(lake: Lake) -> None:
@@ -165,8 +157,8 @@ def test_nothing_is_explained_as_the_lake_explains_it(lake: Lake) -> None:
         assert step["without"] == len(lake.query(*others))
 
 
-def test_the_map_of_gaps_counts_what_is_missing(held: tuple[Lake, Truth]) -> None:
-    lake, truth = held
+def test_the_map_of_gaps_counts_what_is_missing(explored: tuple[Lake, Truth]) -> None:
+    lake, truth = explored
     found = Asker(Explorer(lake, facets=["Modality", "PatientSex"], columns=["PatientID"])).ask(
         "missing", by="Modality"
     )
@@ -349,8 +341,8 @@ def test_buttons_are_there_for_callbacks_alone_and_get_what_is_shown(lake: Lake)
     assert freeze[1:] == ("n", "why")
 
 
-def test_traits_and_the_still_picture_hold_no_values_of_patients(held: tuple[Lake, Truth]) -> None:
-    lake, truth = held
+def test_traits_and_the_still_picture_hold_no_values_of_patients(explored: tuple[Lake, Truth]) -> None:
+    lake, truth = explored
     explorer = Explorer(lake, facets=["PatientID", "Modality"], columns=["PatientID", "StudyDate"])
     Asker(explorer).ask("state")
     explorer.selected_ids = explorer._engine.ids()[:3].tolist()

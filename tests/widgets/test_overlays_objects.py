@@ -272,6 +272,8 @@ def test_what_cannot_be_added_is_noted_and_hides_nothing(ct: Any, image: xr.Data
         def structures(self) -> list[Any]:
             return [ct.structures()[0], object()]
 
+        dose_uids = ("1.2", "1.3")
+
         def dose(self) -> Any:
             raise DicomlakeError("2 dose series are meant: name one")
 
@@ -280,6 +282,24 @@ def test_what_cannot_be_added_is_noted_and_hides_nothing(ct: Any, image: xr.Data
     assert [one["kind"] for one in viewer.overlays] == ["contours"]
     assert [note.split(":")[0] for note in viewer.overlay_notes] == ["segmentations", "structures", "dose"]
     assert "Doe" not in str(viewer.overlay_notes)
+
+
+def test_a_series_without_a_dose_is_not_complained_about(ct: Any, image: xr.DataArray) -> None:
+    class Alone:
+        dose_uids = ()
+
+        def segmentations(self) -> list[Any]:
+            return []
+
+        def structures(self) -> list[Any]:
+            return []
+
+        def dose(self) -> Any:
+            raise DicomlakeError("0 dose series are meant")
+
+    viewer = OnlyOverlays(image, Alone())
+    assert viewer.add_all() == []
+    assert viewer.overlay_notes == []
 
 
 def test_a_viewer_of_an_array_has_nothing_that_refers_to_it(image: xr.DataArray) -> None:

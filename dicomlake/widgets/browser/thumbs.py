@@ -1,17 +1,17 @@
-"""Small pictures of series: the middle plane of the coarsest copy of the first volume."""
+"""Small pictures of series: the middle plane of the coarsest copy of the largest volume."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import prod
 from threading import Lock
 
 from dicomlake.errors import DicomlakeError
 from dicomlake.records import SeriesKey, Volume
 from dicomlake.widgets.browser.source import Lake
 from dicomlake.widgets.images.contact import thumbnail
+from dicomlake.widgets.showing import coarsest, shown_volume
 
-SIDE = 72  # pixels of the longer side
+SIDE = 64  # pixels of the longer side
 _KEPT = 2000  # pictures, of some kilobytes each
 
 
@@ -25,10 +25,9 @@ class Pictures:
 
     def of(self, key: SeriesKey) -> bytes:
         """The PNG of a series; empty for one without a built volume, or one that cannot be read."""
-        built = [volume for volume in self._lake.series_volumes(key) if volume.built]
-        if not built:
+        volume = shown_volume(self._lake.series_volumes(key))
+        if volume is None:
             return b""
-        volume = max(built, key=lambda one: prod(one.shape))
         name = (key, volume.number, volume.version)
         with self._guard:
             if name in self._made:
@@ -42,8 +41,7 @@ class Pictures:
         return found
 
     def _drawn(self, volume: Volume) -> bytes:
-        level = max(int(volume.info.get("levels", 1)) - 1, 0)
         try:
-            return thumbnail(self._lake.open_volume(volume, chunks=None, level=level), SIDE)
+            return thumbnail(coarsest(self._lake, volume), SIDE)
         except (DicomlakeError, OSError, ValueError):  # a list must not fail for one picture
             return b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,36 +113,16 @@ def loops_of(region: Roi, grid: Grid) -> Loops:
     """
     lines: list[list[tuple[Array, bool]]] = [[] for _ in range(grid.shape[0])]
     if region.drawable:
-        closed = _closed(region.drawable, grid)
+        closed = contour_masks.on_slices(region.drawable, grid)
         if closed is None:
             return Loops(None)
         for z, loops in closed:
-            lines[z] += [(points, True) for points in contour_masks._pixels(loops, grid, z)]
+            lines[z] += [(points, True) for points in contour_masks.pixels(loops, grid, z)]
     for contour in region.contours:
         if not contour.closed and not contour.flaw and len(contour.points):
             for z in _met(contour, grid):
-                lines[z] += [(points, False) for points in contour_masks._pixels([contour.points], grid, z)]
+                lines[z] += [(points, False) for points in contour_masks.pixels([contour.points], grid, z)]
     return Loops(tuple(tuple(one) for one in lines))
-
-
-def _closed(contours: Sequence[Contour], grid: Grid) -> list[tuple[int, list[Array]]] | None:
-    """Slices and the loops that each takes; None when the contours are not parallel to the slices."""
-    tolerance = min(OFF_PLANE_MM, contour_masks.slice_step(grid) / 4)
-    if max(np.ptp(c.points @ grid.normal) for c in contours) > 2 * tolerance:
-        return None
-    found: list[tuple[int, list[Array]]] = []
-    others = []
-    for contour in contours:
-        z = contour_masks._named_slice(contour, grid) if grid.positions is not None else None
-        if z is None:
-            others.append(contour)
-        else:
-            found.append((z, [contour.points]))
-    if others:
-        planes = contour_masks._planes(others, grid.normal, tolerance)
-        taken = contour_masks._nearest_planes(planes, grid)
-        found += [(int(z), list(planes.loops[taken[z]])) for z in np.flatnonzero(taken >= 0)]
-    return found
 
 
 def _met(contour: Contour, grid: Grid) -> list[int]:

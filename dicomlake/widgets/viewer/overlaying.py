@@ -30,6 +30,10 @@ class ReferredTo(Protocol):
     def structures(self) -> list[Any]:
         """The StructureSets drawn on it, opened."""
 
+    @property
+    def dose_uids(self) -> list[str]:
+        """SeriesInstanceUIDs of the doses in its frame of reference."""
+
     def dose(self, uid: str | None = None) -> Any:
         """The dose in its frame of reference, in Gy."""
 
@@ -132,7 +136,7 @@ class Overlaying(traitlets.HasTraits):
         for what, get in (
             ("segmentations", subject.segmentations),
             ("structures", subject.structures),
-            ("dose", lambda: [subject.dose()]),
+            ("dose", lambda: [subject.dose()] if subject.dose_uids else []),
         ):
             objects = self._noted(notes, what, get) or []
             for obj in objects:

@@ -4,6 +4,7 @@ import { el, frame, keysOf } from "../base/dom.js";
 import { linkOf, saver } from "../base/link.js";
 import { drawViewer } from "../viewer/draw.js";
 import { Hub, linkedBy, linkWords } from "./hub.js";
+import { RegisterButton } from "./registering.js";
 
 const LINK_NAMES = { auto: "Automatic", mm: "Position in mm", index: "Position in the stack", none: "Not linked", register: "Registered" };
 const COMPARE_TRAITS = ["linked", "link", "zoom_linked", "window_linked", "places", "titles", "toolbars"];
@@ -46,10 +47,9 @@ class CompareView {
     };
     this.choice = el("select", { "aria-label": "How images are linked", onchange: () => this.choose(this.choice.value) });
     for (const [value, name] of Object.entries(LINK_NAMES)) this.choice.append(el("option", { value }, name));
-    this.registering = el("button", { type: "button", onclick: () => this.register() }, "Register");
-    this.progress = el("span", { class: "dl-muted dl-compare-progress", role: "status" });
+    this.registering = new RegisterButton(this);
     const { linked, zoom_linked: zoom, window_linked: windowed, toolbars } = this.toggles;
-    return el("div", { class: "dl-row dl-compare-bar", role: "toolbar", "aria-label": "Linking" }, linked, this.choice, zoom, windowed, this.registering, toolbars, this.progress);
+    return el("div", { class: "dl-row dl-compare-bar", role: "toolbar", "aria-label": "Linking" }, linked, this.choice, zoom, windowed, this.registering.el, toolbars, this.registering.progress);
   }
 
   button(trait, text, title) {
@@ -66,7 +66,7 @@ class CompareView {
     this.model.on("change:viewers", viewers);
     this.undo.push(() => this.model.off(names, follow), () => this.model.off("change:places", places));
     this.undo.push(() => this.model.off("change:viewers", viewers));
-    this.undo.push(this.link.on("registering", (news) => this.tellProgress(news)));
+    this.undo.push(this.registering.listen());
     this.follow();
   }
 
@@ -143,23 +143,6 @@ class CompareView {
   choose(link) {
     this.saver.set({ link, linked: link !== "none" });
     this.hub.align(this.active || 0);
-  }
-
-  async register() {
-    const stop = this.busy;
-    try {
-      await this.link.ask(stop ? "stop" : "register", {});
-      this.frame.showError("");
-    } catch (failure) {
-      this.frame.showError(failure.message);
-    }
-  }
-
-  tellProgress({ part, text, done }) {
-    this.busy = !done;
-    this.progress.textContent = done ? text : `${Math.round(part * 100)} %, ${text}`;
-    this.registering.textContent = done ? "Register" : "Stop";
-    if (done) this.frame.announce(text);
   }
 
   /** Show what the traits say. */

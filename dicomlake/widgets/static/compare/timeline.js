@@ -4,6 +4,7 @@ import { el, frame, keysOf } from "../base/dom.js";
 import { linkOf, saver } from "../base/link.js";
 import { drawViewer } from "../viewer/draw.js";
 import { shareWindow } from "./hub.js";
+import { RegisterButton } from "./registering.js";
 import { mmBetween, sameSpace, stackPosition, viewBetween } from "./places.js";
 import { dayWords, TimeAxis } from "./timeaxis.js";
 
@@ -31,14 +32,13 @@ class TimelineView {
     this.title = el("strong", { class: "dl-timeline-title" });
     this.badge = el("span", { class: "dl-compare-badge" });
     this.series = el("select", { "aria-label": "Series of the study", onchange: () => this.go(this.model.get("at"), Number(this.series.value)) });
-    this.registering = el("button", { type: "button", onclick: () => this.register() }, "Register");
-    this.progress = el("span", { class: "dl-muted dl-compare-progress", role: "status" });
+    this.registering = new RegisterButton(this);
     this.place = this.toggle("keep_place", "Keep place", "Place and zoom go along from study to study");
     this.window = this.toggle("keep_window", "Keep window", "The window goes along where modality and units are equal");
     const earlier = el("button", { type: "button", "aria-label": "Earlier study", title: "Earlier study (Alt ←)", onclick: () => this.step(-1) }, "‹");
     const later = el("button", { type: "button", "aria-label": "Later study", title: "Later study (Alt →)", onclick: () => this.step(1) }, "›");
     this.body = el("div", { class: "dl-timeline-body" });
-    const bar = el("div", { class: "dl-row dl-timeline-bar" }, earlier, later, this.title, this.series, this.badge, this.place, this.window, this.registering, this.progress);
+    const bar = el("div", { class: "dl-row dl-timeline-bar" }, earlier, later, this.title, this.series, this.badge, this.place, this.window, this.registering.el, this.registering.progress);
     root.append(bar, el("div", { class: "dl-timeline-axis" }, this.axis.el), this.body);
     keysOf(root, (event) => event.target === this.axis.el && this.key(event));
     root.addEventListener("keydown", (event) => this.anywhere(event), true);
@@ -57,7 +57,7 @@ class TimelineView {
     const at = () => this.shown?.study !== this.model.get("at") && this.go(this.model.get("at"));
     this.model.on("change:at", at);
     this.undo.push(() => this.model.off("change:at", at), this.link.on("places", (places) => this.placed(places)));
-    this.undo.push(this.link.on("registering", (news) => this.tellProgress(news)));
+    this.undo.push(this.registering.listen());
   }
 
   dispose() {
@@ -213,23 +213,6 @@ class TimelineView {
     this.badge.dataset.how = together ? "mm" : "index";
   }
 
-  // ---- registering
-
-  async register() {
-    try {
-      await this.link.ask(this.busy ? "stop" : "register", {});
-      this.frame.showError("");
-    } catch (failure) {
-      this.frame.showError(failure.message);
-    }
-  }
-
-  tellProgress({ part, text, done }) {
-    this.busy = !done;
-    this.progress.textContent = done ? text : `${Math.round(part * 100)} %, ${text}`;
-    this.registering.textContent = done ? "Register" : "Stop";
-    if (done) this.frame.announce(text);
-  }
 }
 
 function renderTimeline({ model, el: host }) {
