@@ -82,16 +82,27 @@ def view(
     """
     if hasattr(what, "volumes") and hasattr(what, "key"):
         return _of_series(what, volume, overlays, title, traits)
+    if overlays:
+        raise VolumeError("nothing refers to an array: view a series, or viewer.add() what you have")
     if not hasattr(what, "dims") or (hasattr(what, "data_vars") and "image" not in what.data_vars):
-        raise VolumeError(f"a {type(what).__name__} holds no image: view a DataArray, a Dataset or a series")
+        raise VolumeError(_no_image(what))
     return Viewer(Stack.of(what, title=title), **traits)
+
+
+def _no_image(what: Any) -> str:
+    said = f"a {type(what).__name__} holds no image"
+    if hasattr(what, "shape"):
+        return f"{said} that says what its axes are: view xarray.DataArray(array, dims=('z', 'y', 'x'))"
+    if hasattr(what, "__getitem__") and not hasattr(what, "data_vars"):
+        return f"{said}: take one of its members, as [0], or pass them to compare() one by one"
+    return f"{said}: view a DataArray, a Dataset or a series"
 
 
 def _of_series(
     series: Viewable, volume: int | None, overlays: bool, title: str, traits: Mapping[str, Any]
 ) -> Viewer:
     wanted = shown_volume(series.volumes, volume)
-    if series.facts.get("Modality") == "RTDOSE" or wanted is None:
+    if volume is None and (series.facts.get("Modality") == "RTDOSE" or wanted is None):
         on = _drawn_on(series)
         if on is not None:
             viewer = _of_series(on, None, False, title, traits)
@@ -199,4 +210,4 @@ def _nothing_to_view(series: Viewable, number: int | None) -> str:
     if volumes:
         reasons = "; ".join(f"volume {v.number}: {v.reason}" for v in volumes if number in (None, v.number))
         return f"no volume of series {series.uid} is built ({reasons}): run lake.build_volumes()"
-    return f"series {series.uid} holds no images: open it with series.open(), or see it in lake.browse()"
+    return f"series {series.uid} holds no images: see what it is with series.open()"

@@ -100,6 +100,11 @@ class TagViewer(Widget):
     height = traitlets.Int(480, help="Of the table, in CSS pixels.").tag(sync=True)
 
     def __init__(self, source: SeriesLike | str | Path | bytes, *, height: int = 480) -> None:
+        if isinstance(source, str | Path):
+            if not Path(source).is_file():
+                raise Refusal("there is no such file to read a header from: check the path")
+        elif not isinstance(source, bytes) and not hasattr(source, "instances"):
+            raise Refusal(f"a {type(source).__name__} has no header: give a series, a path or bytes")
         super().__init__(height=height)
         self._shelf = Shelf()
         self._source = source

@@ -50,6 +50,8 @@ class Compare(Registering, Widget):
             raise DicomlakeError(f"{_FEWEST} to {_MOST} images are compared, these are {len(viewers)}")
         if link not in LINKS:
             raise DicomlakeError(f"images are not linked by {link!r}, but by one of {', '.join(LINKS)}")
+        if len(kwargs.get("titles", viewers)) != len(viewers):
+            raise DicomlakeError(f"{len(kwargs['titles'])} titles for {len(viewers)} images: give one each")
         kwargs = {"titles": titles_of(viewers), "toolbars": len(viewers) == _FEWEST} | kwargs
         super().__init__(viewers=list(viewers), link=link, linked=link != "none", **kwargs)
         self._place()

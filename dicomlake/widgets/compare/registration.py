@@ -121,10 +121,11 @@ def register(
         motion, metrics, steps, stopped = _through_levels(*images, tell, stop or (lambda: False))
     except RuntimeError as exc:  # too few samples lie in both, or all have one value
         raise GeometryError(_NOTHING_COMMON) from exc
-    matrix = _matrix(motion)
+    better = metrics[1] < metrics[0]
+    matrix = _matrix(motion) if better else np.eye(4)  # as they stand they fit as well
     return Registration(
         transform_mm=matrix,
-        metric=metrics[1],
+        metric=min(metrics),
         metric_before=metrics[0],
         overlap=_overlap(*images, matrix),
         iterations=steps,
@@ -144,12 +145,17 @@ def frame_of(image: Any) -> str:
     """A digest that is equal where the frame of reference is; "" where it is unknown."""
     from dicomlake.widgets.images.stack import Stack
 
+    if hasattr(image, "volumes") and hasattr(image, "key"):
+        image = image_of(image)
     stack = getattr(image, "stack_source", image)
     return (stack if hasattr(stack, "frame_of_reference") else Stack.of(stack)).frame_of_reference
 
 
 def image_of(one: Any) -> Any:
-    """The array of a Stack, of something that holds a Stack, or itself."""
+    """The array of a Stack, of something that holds a Stack, of a series, or itself."""
+    from dicomlake.widgets.showing import stack_of
+
+    one = stack_of(one) if hasattr(one, "volumes") and hasattr(one, "key") else one
     one = getattr(one, "stack_source", one)
     return getattr(one, "image", one)
 

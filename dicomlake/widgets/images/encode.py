@@ -57,7 +57,7 @@ def encoding_of(image: xr.DataArray, palette: xr.DataArray | None = None) -> Enc
 
         table = Palette(int(palette.attrs["first"]), np.asarray(palette.values))
         return _colour(lambda part: eight_bits(table.apply(part.values), None))
-    factor, units = _display_units(image)
+    factor, units = display_units(image)
     line = _line(image)
     if line is not None and image.dtype.name in _NATIVE:
         kind = _NATIVE[image.dtype.name]
@@ -88,7 +88,7 @@ def eight_bits(colours: np.ndarray, bits_stored: int | None) -> np.ndarray:
     return np.asarray(upper, np.uint8)
 
 
-def _display_units(image: xr.DataArray) -> tuple[float, str]:
+def display_units(image: xr.DataArray) -> tuple[float, str]:
     """What rescaled values are multiplied by to be shown, and the units then."""
     if _unknown(image):
         return 1.0, ""

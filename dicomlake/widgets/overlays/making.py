@@ -14,6 +14,7 @@ from dicomlake.objects.colours import hex_of
 from dicomlake.objects.segmentation import FRACTIONAL, LABELMAP, Segmentation
 from dicomlake.objects.segments import Segment
 from dicomlake.objects.structures import StructureSet
+from dicomlake.widgets.images.encode import display_units
 from dicomlake.widgets.overlays import base, contours, fusion, isodose, labels
 from dicomlake.widgets.overlays.colours import colour_of, palette
 
@@ -34,6 +35,8 @@ class How:
     levels: Any = None
     anyway: bool = False
     transform: Any = None
+    name: str | None = None
+    rank: int = 0  # how many are there already: a lone mask takes the next colour
 
     @property
     def as_image(self) -> bool:
@@ -67,7 +70,8 @@ def _array(what: Any) -> Any:
         return what
     raise DicomlakeError(
         f"a {type(what).__name__} cannot be laid over an image: give a Segmentation, a StructureSet, a"
-        " DataArray, a NumPy array of the image's shape, or a dict of masks by name"
+        " DataArray, a NumPy array of the image's shape, or a dict of masks by name; of a Series what"
+        " series.open() gives, or image_series.segmentations()"
     )
 
 
@@ -196,7 +200,8 @@ def _of_mask(array: Any, space: base.Space, key: str, how: How) -> labels.Labels
         return _along(array, along[0], space, key, how)
     placed = _placed(array, space, how, "the mask")
     if np.dtype(array.dtype).kind == "b":
-        entry = base.label(1, getattr(array, "name", None) or "mask", colour_of(how.colour, palette(0)))
+        name = how.name or getattr(array, "name", None) or "mask"
+        entry = base.label(1, name, colour_of(how.colour, palette(how.rank)))
         return labels.Labels(key, [entry], lambda: labels.joined(array.shape, [(1, _solid(array))]), placed)
     values = [value for value in labels.values_in(_solid(array)) if value != 0]
     names = _meanings(array)
@@ -292,8 +297,9 @@ def _of_image(array: Any, space: base.Space, key: str, how: How) -> fusion.Fusio
         window = fusion.usual_window(_sample(array, shared))
     elif not (len(window) == 2 and np.isfinite(window).all() and window[1] > 0):
         raise DicomlakeError("window is (center, width) in the units of the image, the width above 0")
-    stated = str(getattr(_in_units(array), "attrs", {}).get("units") or "")
-    units = "SUV" if stated == "g/ml" else stated
+    units = (
+        display_units(array)[1] if _is_ours(array) else str(getattr(array, "attrs", {}).get("units") or "")
+    )
     chosen = how.colormap or ("inferno" if np.dtype(array.dtype).kind == "b" else "hot")
 
     def values(extra: Mapping[str, int]) -> npt.NDArray[np.float32]:
@@ -304,13 +310,20 @@ def _of_image(array: Any, space: base.Space, key: str, how: How) -> fusion.Fusio
     )
 
 
+def _is_ours(array: Any) -> bool:
+    """Whether an array says what its stored values mean."""
+    return any(name in getattr(array, "attrs", {}) for name in _OF_AN_IMAGE)
+
+
 def _in_units(array: Any) -> Any:
-    """In its units, NaN for padding, where it is an image of dicomlake; any other array as it is."""
-    if not any(name in getattr(array, "attrs", {}) for name in _OF_AN_IMAGE):
+    """In the units that a viewer of it shows, NaN for padding; any other array as it is."""
+    if not _is_ours(array):
         return array
     from dicomlake.volumes import rescale
 
-    return rescale.rescaled(rescale.without_padding(array))
+    factor, _units = display_units(array)
+    values = rescale.rescaled(rescale.without_padding(array))
+    return values if factor == 1 else values * factor
 
 
 def _sample(array: Any, shared: Iterable[str]) -> Voxels:

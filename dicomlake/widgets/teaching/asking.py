@@ -103,12 +103,16 @@ def quiz_from(
         raise ValueError("say what is true of a series: pass one of label=, words=, segment= and truth=")
     listed, show = list(series), show or shown_alone
     if segment is not None and segment is not False:
+        if not any(_segments(one, segment) for one in listed):
+            raise ValueError(f"none of {len(listed)} series has {_named(segment)}: check the name")
         items = [_to_mark(one, segment, show) for one in listed]
         return Quiz(items, ask=ask or _to_find(segment), kind="mark", within_mm=within_mm, seed=seed)
     truths = _truths(listed, label, words, truth)
     items = [_to_tell(one, truths[one.uid], show) for one in listed if one.uid in truths]
     if not items:
-        raise ValueError(f"none of {len(listed)} series has a truth: check the name, or set labels first")
+        raise ValueError(
+            f"none of {len(listed)} series has a truth: check the name or the words, or set labels first"
+        )
     offered = [*words, NONE_OF_THESE] if words is not None and options is None else options
     return Quiz(items, ask=ask or "What do you see?", options=offered, within_mm=within_mm, seed=seed)
 
@@ -131,7 +135,8 @@ def _truths(
         return _of_labels(series, label)
     if words is not None:
         texts = {one.uid: report_text(one) for one in series}
-        return {uid: _option_of(text, words) for uid, text in texts.items() if text}
+        found = {uid: _option_of(text, words) for uid, text in texts.items() if text}
+        return found if set(found.values()) - {NONE_OF_THESE} else {}
     if callable(truth):
         return {one.uid: str(truth(one)) for one in series}
     return {uid: str(value) for uid, value in (truth or {}).items()}
@@ -221,6 +226,10 @@ def _segments(series: Askable, segment: str | int | bool) -> list[tuple[Any, lis
         numbers = [s.number for s in one.segments if segment is True or segment in (s.number, s.label)]
         found += [(one, numbers)] if numbers else []
     return found
+
+
+def _named(segment: str | int | bool) -> str:
+    return "a segmentation" if segment is True else f"a segment {segment!r}"
 
 
 def _to_find(segment: str | int | bool) -> str:

@@ -17,6 +17,7 @@ from traitlets import TraitError, validate
 
 from dicomlake.errors import GeometryError
 from dicomlake.widgets.base import Answer, handles
+from dicomlake.widgets.base.quiet import Quiet
 from dicomlake.widgets.viewer import asking, cutting, picturing
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ class Navigating(traitlets.HasTraits):
             from pathlib import Path
 
             Path(path).write_bytes(found)
-        return found
+        return Quiet(found, "PNG")
 
     def still(self) -> str | None:
         """The middle plane as a small picture, where no kernel runs; words where it may show text."""

@@ -100,7 +100,7 @@ class Overlaying(traitlets.HasTraits):
             image gives it: (4, 4), a SimpleITK transform, or a function of points (n, 3).
         Raises GeometryError when the two do not share a space, DicomlakeError for what cannot be laid over.
         """
-        how = How(colour, window, colormap, levels, anyway, transform)
+        how = How(colour, window, colormap, levels, anyway, transform, name, len(self._laid))
         with self._laid_lock:
             if len(self._laid) >= _MOST:
                 raise DicomlakeError(f"{_MOST} overlays are shown: remove one first")

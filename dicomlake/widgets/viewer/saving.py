@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from dicomlake.errors import GeometryError
 from dicomlake.widgets.base import Refusal
+from dicomlake.widgets.base.quiet import Quiet
 
 LABEL = "viewer_marks"
 _VERSION = 1
@@ -158,7 +159,7 @@ class Saving:
                 "these images have no place in the patient, which a segmentation refers to: keep the mask"
                 " with viewer.save(), or take viewer.mask"
             ) from exc
-        return self._put(data, path, ingest)
+        return self._put(data, "DICOM SEG", path, ingest)
 
     def to_sr(self, path: str | Path | None = None, *, ingest: bool = False) -> bytes:
         """The measurements as a structured report by TID 1500 (PS3.16); returns the object.
@@ -170,7 +171,7 @@ class Saving:
 
         subject = self._its_series()
         data = write_measurements(self.stack_source, self.marks, headers_of(subject))
-        return self._put(data, path, ingest)
+        return self._put(data, "DICOM SR", path, ingest)
 
     def _segments(self, values: list[int], names: list[str]) -> Any:
         """The painted labels as bool (segment, z, y, x), with the instance of each slice where it is told."""
@@ -189,14 +190,14 @@ class Saving:
             coords["instance_uid"] = ("z", [str(uids.item())])
         return xr.DataArray(np.stack([array == v for v in values]), dims=("segment", *dims), coords=coords)
 
-    def _put(self, data: bytes, path: str | Path | None, ingest: bool) -> bytes:
+    def _put(self, data: bytes, what: str, path: str | Path | None, ingest: bool) -> bytes:
         if path is not None:
             Path(path).write_bytes(data)
         if ingest:
             report = self._its_series().source.ingest(data)
             if not (report.stored or report.already):
                 raise Refusal("the lake did not take the object in: see lake.refused()")
-        return data
+        return Quiet(data, what)
 
     def _its_series(self) -> Subject:
         subject = getattr(self, "subject", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dicomlake.widgets.base import Widget
@@ -35,6 +37,7 @@ class Viewer(Navigating, Overlaying, Marking, Widget):
         layout: str | None = None,
         **traits: Any,
     ) -> None:
+        _check_names(traits, self.trait_names())
         self.stack_source = image if isinstance(image, Stack) else Stack.of(image)
         self.subject = subject
         super().__init__(**traits, **({"arrangement": layout} if layout else {}))
@@ -42,3 +45,11 @@ class Viewer(Navigating, Overlaying, Marking, Widget):
     def __repr__(self) -> str:
         index = ", ".join(map(str, self.index))
         return f"<Viewer {self.stack_source.title}, {self.arrangement}, at [{index}]>"
+
+
+def _check_names(given: Iterable[str], known: Sequence[str]) -> None:
+    """Raises TypeError for what is no trait: it would change nothing, silently."""
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=2) or ["plane", "window", "arrangement"]
+            raise TypeError(f"a viewer has no {name!r}: perhaps {' or '.join(near)}")
