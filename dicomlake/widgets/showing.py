@@ -125,12 +125,16 @@ def stack_of(series: Viewable, volume: int | None = None, *, title: str = "") ->
     if wanted is None:
         raise VolumeError(_nothing_to_view(series, volume))
     dataset = series.source.open_volume(wanted, chunks=None, level=0)
-    return Stack.of(dataset, title=title or _title(series, wanted), header=_header(series))
+    objects = _objects(series, dataset)
+    middle = objects[len(objects) // 2] if objects else None
+    return Stack.of(dataset, title=title or _title(series, wanted), header=middle, objects=objects)
 
 
-def _header(series: Viewable) -> Attributes | None:
-    """Of the first object: its windows, VOI LUTs and BurnedInAnnotation."""
-    return next((attributes for _uid, attributes in series.source.headers(series.id)), None)
+def _objects(series: Viewable, dataset: xr.Dataset) -> list[Attributes]:
+    """The headers of the objects that hold a volume, in its order: windows, VOI LUTs, burned-in text."""
+    headers = dict(series.source.headers(series.id))
+    uids = dict.fromkeys(str(uid) for uid in dataset.image.instance_uid.values.flat)
+    return [headers[uid] for uid in uids if uid in headers]
 
 
 def small_image(series: Viewable) -> xr.Dataset:

@@ -105,6 +105,14 @@ def test_an_unknown_ask_is_refused_by_name(adder: type[Widget]) -> None:
     assert isinstance(widget.last_exception, Refusal)
 
 
+def test_uids_are_left_out_of_what_is_saved_with_the_notebook(adder: type[Widget]) -> None:
+    uid = "2.25.133708935257900635433084081096233548970"
+    widget = adder()
+    widget.failed(VolumeError(f"series {uid} has version 1.2.3: see 1.2.840.10008.5.1.4.1.1.2."))
+    assert widget.error == "series <UID> has version 1.2.3: see <UID>."
+    assert uid in str(widget.last_exception)
+
+
 @pytest.mark.parametrize("noise", [None, "text", {}, {"ask": 3}, [1]])
 def test_noise_is_not_answered(adder: type[Widget], noise: Any) -> None:
     widget = adder()

@@ -224,3 +224,20 @@ def test_padding_counts_only_where_there_is_nothing_else(mode: str) -> None:
     floating = np.where(values == -2000, np.nan, values).astype(np.float32)
     found = slabs.projected(floating, 0, 5, 1, mode, None)[:, 0, 0]
     np.testing.assert_array_equal(found, [np.nan if w == -2000 else w for w in wanted])
+
+
+@pytest.mark.parametrize("mode", slabs.MODES)
+def test_padding_takes_no_part_in_a_plane_at_any_angle(mode: str) -> None:
+    """A slab of minima showed the padding, and a plane beside it values that nobody measured."""
+    values = np.full((9, 9, 9), 100, np.int16)
+    values[3] = -2000
+    image = image_on(affine_of(np.eye(3)[:, ::-1], (1.0, 1, 1)), values, padding_value=-2000, source="stored")
+    stack = Stack.of(image)
+    assert stack.affine is not None
+    centre = (stack.affine @ [4, 4, 4, 1])[:3]
+    thick = stack.oblique(centre, (1, 0, 0), (0, 1, 0), 1.0, (5, 5), slab_mm=4, slab_mode=mode)
+    np.testing.assert_array_equal(thick, 100)
+    near = (stack.affine @ [3.6, 4, 4, 1])[:3]
+    np.testing.assert_array_equal(stack.oblique(near, (1, 0, 0), (0, 1, 0), 1.0, (5, 5)), 100)
+    within = (stack.affine @ [3, 4, 4, 1])[:3]
+    np.testing.assert_array_equal(stack.oblique(within, (1, 0, 0), (0, 1, 0), 1.0, (5, 5)), stack.lowest())

@@ -16,6 +16,8 @@ from dicomlake import datasets
 from dicomlake.volumes.colour import to_rgb
 from dicomlake.widgets.images.encode import eight_bits
 from dicomlake.widgets.images.stack import Stack
+from dicomlake.widgets.showing import stack_of
+from tests import objects
 from tests.support import real_data_folder
 from tests.widgets.images_support import affine_of, image_on, voxels
 
@@ -127,7 +129,7 @@ def test_ct_is_in_hounsfield_units(lake: Any) -> None:
     stack = Stack.of(dataset)
     assert (stack.kind, stack.units) == ("int16", "HU")
     np.testing.assert_array_equal(in_units(stack), dataset.image.dicom.hu().values)
-    assert not stack.burned_in
+    assert not stack_of(lake.query(Modality="CT")[0]).burned_in
 
 
 def test_pet_is_in_suv_for_each_time(lake: Any) -> None:
@@ -195,14 +197,41 @@ def test_nothing_identifying_is_in_what_is_saved(lake: Any) -> None:
 
 
 def test_what_may_show_text_is_told(lake: Any) -> None:
+    series = lake.query(Modality="CT")[0]
     ct = of_modality(lake, "CT").image
+    headers = [header for _uid, header in lake.headers(series.id)]
+
+    def told(image: xr.DataArray) -> bool:
+        return Stack.of(image, objects=headers).burned_in
+
     for modality in ("US", "XA", "RF", "ES", "OT", "SC", "CR", "DX", "MG", ""):
-        assert Stack.of(ct.assign_attrs(modality=modality)).burned_in
-    assert not Stack.of(ct).burned_in
-    assert Stack.of(ct.astype(np.uint8, keep_attrs=True)).burned_in  # a captured screen
-    assert Stack.of(ct.assign_attrs(units="")).burned_in
+        assert told(ct.assign_attrs(modality=modality))
+    assert not told(ct)
+    assert Stack.of(ct).burned_in  # without headers nobody can say that it is not
+    assert told(ct.astype(np.uint8, keep_attrs=True))  # a captured screen
+    assert told(ct.assign_attrs(units=""))
     screen = xr.DataArray(ct.values[:1], dims=("frame", "y", "x"), attrs={"modality": "CT"})
-    assert Stack.of(screen).burned_in  # a dose report that calls itself CT lies nowhere in the patient
+    assert told(screen)  # a dose report that calls itself CT lies nowhere in the patient
+
+
+def test_one_object_that_says_so_burns_text_into_all(tmp_path: Path) -> None:
+    """BurnedInAnnotation was read of the first object of the series alone."""
+    made = [objects.dataset(n) for n in (1, 2, 3)]
+    made[1].BurnedInAnnotation = "YES"
+    with dicomlake.open(tmp_path / "lake", create=True) as opened:
+        opened.ingest(*map(objects.as_bytes, made), progress=False)
+        assert stack_of(opened.query()[0]).burned_in
+
+
+def test_an_image_does_not_get_the_numbers_of_another_that_says_something_else_of_them(lake: Any) -> None:
+    """Dask arrays keep their name when only what is said of them changes, as the weight for SUV."""
+    pet = lake.query(Modality="PT")[0].open().image.isel(time=0)
+    assert Stack.of(pet).kind == "float32"
+    lighter = pet.assign_attrs(pet=pet.attrs["pet"] | {"weight_kg": pet.attrs["pet"]["weight_kg"] / 2})
+    before = Stack.of(pet)
+    whole = before.values()
+    half = Stack.of(lighter)
+    np.testing.assert_allclose(half.values(), whole / 2, rtol=1e-5)
 
 
 def palette_file() -> Path:

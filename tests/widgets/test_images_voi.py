@@ -190,13 +190,15 @@ def test_the_still_is_the_middle_plane_true_in_mm_and_none_where_text_may_be() -
     values = np.zeros((7, 40, 40), np.int16)
     values[3, :20] = 1000  # anterior half of the middle slice
     image = image_on(UPRIGHT, values, modality="CT", units="HU", source="stored", window=[500.0, 1000.0])
-    picture = still(Stack.of(image))
+    measured = [header(SOPClassUID="1.2.840.10008.5.1.4.1.1.2")]
+    picture = still(Stack.of(image, objects=measured))
     assert picture is not None
     found = read(picture)
     assert found.shape == (320, 160)  # 40 mm high, 20 mm wide
     assert found[:150].min() > 250
     assert found[170:].max() < 5
-    assert still(Stack.of(image.assign_attrs(modality="US"))) is None
+    assert still(Stack.of(image.assign_attrs(modality="US"), objects=measured)) is None
+    assert still(Stack.of(image)) is None
 
 
 def test_a_thumbnail_reads_one_plane_only() -> None:

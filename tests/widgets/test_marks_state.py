@@ -156,3 +156,35 @@ def test_traits_stay_small(marker: Marker) -> None:
     points = np.round(20 + 9 * np.column_stack([np.sin(turn), np.cos(turn)]), 2)
     marker.add_mark("freehand", points, plane="axial", index=1)
     assert len(json.dumps(marker.marks)) < 10_000
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"marks": [5]},
+        {"marks": [{"tool": "x", "plane": "axial"}]},
+        {"mask_labels": []},
+        {"mask_labels": [{"value": 999, "name": "x"}]},
+    ],
+)
+def test_what_a_page_sends_wrongly_leaves_the_traits_as_they_were(marker: Marker, state: Any) -> None:
+    """Other errors than TraitError let a refused value stay: the table of marks failed from then on."""
+    marker.add_mark("length", [[1, 1], [5, 5]], plane="axial", index=1)
+    before = marker.marks, marker.mask_labels
+    with pytest.raises(Refusal):
+        marker.set_state(state)
+    assert (marker.marks, marker.mask_labels) == before
+    assert len(marker.rois) == 1
+
+
+def test_a_label_that_was_removed_is_there_again_when_its_stroke_is_redone(marker: Marker) -> None:
+    marker.mask_labels = [*marker.mask_labels, {"value": 2}]
+    marker.mask_label = 2
+    painted = np.zeros(marker.stack_source.shape, bool)
+    painted[2, 5:9, 5:9] = True
+    marker.mask = painted
+    marker.undo()
+    marker.mask_labels = marker.mask_labels[:1]
+    marker.redo()
+    assert [one["value"] for one in marker.mask_labels] == [1, 2]
+    assert [one["voxels"] for one in marker.mask_labels] == [0, 16]

@@ -278,3 +278,21 @@ def test_every_button_and_field_has_a_name(stage: Stage) -> None:
         assert control.get_attribute("aria-label")
     assert "Not for diagnosis" in page.pane("axial").inner_text()
     assert page.page.locator(".dl-viewer-button[aria-pressed=true]").count() >= 2
+
+
+def test_texts_and_values_are_of_what_is_shown_while_another_time_is_loading(stage: Stage) -> None:
+    """The pane named the time that was asked for over the picture of the one before, and measured that."""
+    viewer = Viewer(course(20), layout="one")
+    Page(stage, viewer)
+    held: list[Any] = []
+    answer = viewer.send
+    viewer.send = lambda content, buffers=None: held.append((content, buffers))  # type: ignore[method-assign]
+    viewer.extra, viewer.slab_mm = [15], 10.0
+    stage.until(lambda: stage.page.locator(".dl-pane-badge").first.inner_text() == "loading …")
+    assert stage.page.locator(".dl-pane-tr").first.inner_text().startswith("time 1/20")
+    assert "MIP" not in stage.page.locator(".dl-pane-tr").first.inner_text()
+    viewer.send = answer  # type: ignore[method-assign]
+    for content, buffers in held:
+        answer(content, buffers)
+    stage.until(lambda: stage.page.locator(".dl-pane-tr").first.inner_text().startswith("time 16/20"))
+    assert "MIP 10 mm" in stage.page.locator(".dl-pane-tr").first.inner_text()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Thread
@@ -29,10 +30,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _log = logging.getLogger(__name__)
 _BASE_STYLE = "base/base.css"
+_UID = re.compile(r"\b(?=[\d.]{16})[0-2](?:\.\d+){2,}\b")
 
 
-class Refusal(DicomlakeError):
-    """What was asked for in a widget cannot be done; the message is shown in it."""
+class Refusal(DicomlakeError, traitlets.TraitError):
+    """What was asked for in a widget cannot be done; the message is shown in it.
+
+    A TraitError, so that a trait that is refused keeps its value.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +122,10 @@ class Widget(anywidget.AnyWidget):
         """Show in the widget what went wrong; returns what is shown. `last_exception` keeps it whole.
 
         Only messages of dicomlake's own errors are shown: those of others may quote values of a header.
+        UIDs are left out, as the text is a trait and saved with the notebook.
         """
         self.last_exception = exc
-        told = str(exc) if isinstance(exc, DicomlakeError) else _unnamed(exc)
+        told = without_uids(str(exc)) if isinstance(exc, DicomlakeError) else _unnamed(exc)
         self.error = told
         return told
 
@@ -153,7 +159,9 @@ def _receive(widget: Widget, content: Any, buffers: Sequence[Buffer]) -> None:
 def _answered(widget: Widget, ask: str, args: Args, buffers: Sequence[Buffer]) -> Answer:
     name = widget._asks.get(ask)
     if name is None:
-        raise Refusal(f"this widget knows no {ask!r}: reload the page, the scripts are of another version")
+        raise Refusal(
+            f"this widget knows no {ask[:40]!r}: reload the page, the scripts are of another version"
+        )
     found = getattr(widget, name)(args, buffers)
     return found if isinstance(found, Answer) else Answer(found or {})
 
@@ -164,6 +172,11 @@ def _flat(buffer: Any) -> Any:
     if not view.nbytes:
         return b""  # what is empty cannot be cast
     return view.cast("B") if view.ndim != 1 or view.format != "B" else view
+
+
+def without_uids(text: str) -> str:
+    """A text with its UIDs replaced: they name a study as surely as a patient."""
+    return _UID.sub("<UID>", text)
 
 
 def _unnamed(exc: Exception) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import traitlets
 
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import DicomlakeError, QueryError
 from dicomlake.widgets.base import Answer, Widget, handles
 from dicomlake.widgets.explorer import answers, wording
 from dicomlake.widgets.explorer.choosing import Choosing
@@ -31,6 +32,18 @@ _MANY = 50_000  # series of which a page is not read from files each time
 Callbacks = dict[str, Callable[..., Any] | None]
 
 
+class RefusedQuery(QueryError, traitlets.TraitError):
+    """A query, facet or column that cannot be understood; the trait keeps its value."""
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except QueryError as error:
+        raise RefusedQuery(str(error)) from error
+
+
 class Explorer(Choosing, Widget):
     """What a lake holds, and a cohort of it found by clicking; `query`, `cohort` and `sql` are what is shown.
 
@@ -41,7 +54,8 @@ class Explorer(Choosing, Widget):
     ENTRY: ClassVar[str] = "explorer/explorer.js"
     STYLES: ClassVar[tuple[str, ...]] = ("explorer/explorer.css",)
 
-    query = traitlets.Unicode("", help="What is asked, as typed; or JSON.").tag(sync=True)
+    query = traitlets.Unicode("", help="What is asked, as typed; or JSON. Not saved: it may hold a name.")
+    asked = traitlets.Int(0, help="Grows when the query changes.").tag(sync=True)
     facets = traitlets.List(traitlets.Unicode(), help="Elements and facts with a facet.").tag(sync=True)
     columns = traitlets.List(traitlets.Unicode(), help="Columns of the table.").tag(sync=True)
     sort = traitlets.Unicode("", help="The column that the table is sorted by; empty: reading order.").tag(
@@ -122,19 +136,26 @@ class Explorer(Choosing, Widget):
         """The query in its usual form; the engine takes it over, so that it is never another one."""
         text, engine = str(proposal["value"]), self._engine
         if text != engine.history.text:
-            engine.history.set(engine.read(text))
+            with _refused():
+                engine.history.set(engine.read(text))
         return engine.history.text
+
+    @traitlets.observe("query")
+    def _query_changed(self, _change: dict[str, Any]) -> None:
+        self.asked += 1
 
     @traitlets.validate("facets")
     def _read_facets(self, proposal: dict[str, Any]) -> list[str]:
         names = list(dict.fromkeys(proposal["value"]))[:_MOST_FACETS]
         if names != self._engine.names:
-            self._engine.keep(names)
+            with _refused():
+                self._engine.keep(names)
         return names
 
     @traitlets.validate("columns")
     def _read_columns(self, proposal: dict[str, Any]) -> list[str]:
-        return answers.known(proposal["value"])
+        with _refused():
+            return answers.known(proposal["value"])
 
     @traitlets.validate("selected_ids")
     def _read_selected(self, proposal: dict[str, Any]) -> list[int]:
@@ -153,6 +174,7 @@ class Explorer(Choosing, Widget):
             counted = engine.counted()
             return {
                 "query": engine.history.text,
+                "asked": self.asked,
                 "terms": [
                     {"text": wording.told(term), "paths": wording.paths_of(term)}
                     for term in engine.history.terms

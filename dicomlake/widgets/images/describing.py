@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,13 +109,15 @@ def _rate(times: np.ndarray, units: str) -> dict[str, float] | None:
     return {"rate": float(np.clip(1 / each, 0.5, 60))} if each > 0 else None
 
 
-def may_show_text(image: xr.DataArray, header: Attributes | None, *, placed: bool, units: str) -> bool:
+def may_show_text(image: xr.DataArray, objects: Sequence[Attributes], *, placed: bool, units: str) -> bool:
     """Whether the pixels may show text, perhaps a name: all may but those that are known to be measured.
 
+    objects: the headers of all objects of the image; without any, nobody knows.
     placed: whether the image lies in a patient. units: of the values that are shown.
     """
-    if header is not None and (
+    if not objects or any(
         header.text("BurnedInAnnotation") == "YES" or header.text("SOPClassUID") not in _ACQUIRED
+        for header in objects
     ):
         return True
     modality = image.attrs.get("modality")

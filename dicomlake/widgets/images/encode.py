@@ -43,6 +43,11 @@ class Encoding:
     convert: Callable[[xr.DataArray], np.ndarray]
 
     @property
+    def as_stored(self) -> bool:
+        """Whether numbers follow from the array alone, and not from what is said of it beside."""
+        return self.kind not in ("float32", "rgb8")
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Of the numbers."""
         return np.dtype("uint8" if self.kind == "rgb8" else self.kind)

@@ -20,6 +20,7 @@ _LARGEST = 2048  # rows and columns
 _REACH = 0.5 + 1e-6  # of a voxel: beyond the outermost centres, as far as the volume goes
 _ORIGIN = np.array([0.0, 0.0, 1.0])
 _THREADS = 2
+_VOXELS = 0.5 - 1e-4  # the least weight of voxels among what a value is interpolated from
 
 
 def axes_of(u: npt.ArrayLike, v: npt.ArrayLike) -> tuple[Array, Array]:
@@ -74,18 +75,21 @@ def sampled(
     mode: str,
     part: Callable[[Box], np.ndarray],
     outside: float,
+    padding: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Values (rows, cols[, rgb]) of a plane, floating point.
 
     affine: index (z, y, x) -> mm. plane: of `to_lps`. normal: unit vector. part: gives the voxels of a box.
     Half a voxel beyond the outermost centres still belongs to the volume, with the value at its edge.
+    padding: lowest and highest number that is no voxel; such ones and NaN take no part. A place where they
+    weigh more than voxels do is outside.
     """
     inverse = np.linalg.inv(affine)
     planes = [inverse[:3, :3] @ (plane + np.outer(normal * o, _ORIGIN)) for o in offsets]
     matrices = [p + np.outer(inverse[:3, 3], _ORIGIN) for p in planes]
 
     def sample(matrix: Array) -> np.ndarray:
-        return _sample(matrix, shape, size, part)
+        return _sample(matrix, shape, size, part, padding)
 
     if len(matrices) == 1:
         found = sample(matrices[0])
@@ -96,7 +100,11 @@ def sampled(
 
 
 def _sample(
-    matrix: Array, shape: tuple[int, int, int], size: tuple[int, int], part: Callable[[Box], np.ndarray]
+    matrix: Array,
+    shape: tuple[int, int, int],
+    size: tuple[int, int],
+    part: Callable[[Box], np.ndarray],
+    padding: tuple[float, float] | None,
 ) -> np.ndarray:
     """One plane, float32; NaN outside. matrix: (row, col, 1) -> index (z, y, x)."""
     box = _box_of(matrix, shape, size)
@@ -111,7 +119,7 @@ def _sample(
         inside &= index[axis] >= -_REACH
         inside &= index[axis] <= shape[axis] - 1 + _REACH
         index[axis] -= box[axis].start
-    values = _interpolated(part(box), index)
+    values = _of_voxels(part(box), index, padding)
     if not inside.all():
         values[~inside] = np.nan
     return values
@@ -127,6 +135,21 @@ def _box_of(matrix: Array, shape: tuple[int, int, int], size: tuple[int, int]) -
     start = np.clip(np.floor(low), 0, limits).astype(int)
     stop = np.clip(np.ceil(high), 0, limits).astype(int) + 1
     return slice(start[0], stop[0]), slice(start[1], stop[1]), slice(start[2], stop[2])
+
+
+def _of_voxels(box: np.ndarray, index: Array, padding: tuple[float, float] | None) -> np.ndarray:
+    """Interpolated between those that are voxels; NaN where the others weigh more than half."""
+    if box.ndim == 4:
+        return _interpolated(box, index)
+    gap = np.isnan(box) if box.dtype.kind == "f" else np.zeros(box.shape, bool)
+    if padding is not None:
+        gap = gap | ((box >= padding[0]) & (box <= padding[1]))
+    if not gap.any():
+        return _interpolated(box, index)
+    weight = _interpolated((~gap).astype(np.float32), index)
+    summed = _interpolated(np.where(gap, 0, box).astype(np.float32), index)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight >= _VOXELS, summed / weight, np.float32(np.nan))
 
 
 def _interpolated(box: np.ndarray, index: Array) -> np.ndarray:

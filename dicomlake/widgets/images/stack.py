@@ -36,10 +36,17 @@ class Stack:
     """
 
     def __init__(
-        self, image: xr.DataArray, *, title: str, palette: xr.DataArray | None, header: Attributes | None
+        self,
+        image: xr.DataArray,
+        *,
+        title: str,
+        palette: xr.DataArray | None,
+        header: Attributes | None,
+        objects: Sequence[Attributes],
     ) -> None:
         self.image = image
         self._header = header
+        self._objects = objects or ([] if header is None else [header])
         self._source = describing.ordered(image)
         self.encoding: Encoding = encoding_of(self._source, palette)
         self.kind, self.units = self.encoding.kind, self.encoding.units
@@ -54,7 +61,7 @@ class Stack:
         self.frame_of_reference = describing.digest(image.attrs.get("frame_of_reference_uid"))
         self.inverted = image.attrs.get("photometric_interpretation") == "MONOCHROME1"
         self.title = title or f"{self.modality or 'image'} {'×'.join(map(str, self.shape))}"
-        self._key = describing.content_of(self._source)
+        self._key = describing.content_of(self._source) if self.encoding.as_stored else None
         if self._key is None:  # known by itself alone: nobody else will ask for it
             self._key = uuid.uuid4().hex
             weakref.finalize(self, MEMORY.release, self._key)
@@ -69,11 +76,13 @@ class Stack:
         title: str = "",
         palette: xr.DataArray | None = None,
         header: Attributes | None = None,
+        objects: Sequence[Attributes] = (),
     ) -> Stack:
         """The stack of an image (…, z or frame, y, x[, rgb]), with or without geometry; or of its Dataset.
 
         title: without identifying text, as it is saved with the notebook. palette: of a PALETTE COLOR image;
         a Dataset brings it along. header: of one of its objects, for all its windows and VOI LUTs.
+        objects: the headers of all of them: only they can say that no text is burned in.
         Raises VolumeError for an array that is no image.
         """
         import xarray as xr
@@ -81,7 +90,7 @@ class Stack:
         if isinstance(image, xr.Dataset):
             palette = image["palette"] if palette is None and "palette" in image else palette
             image = image["image"]
-        return cls(image, title=title, palette=palette, header=header)
+        return cls(image, title=title, palette=palette, header=header, objects=objects)
 
     # ---- pixels ----
 
@@ -158,6 +167,7 @@ class Stack:
                 slab_mode,
                 lambda box: self._part(box, where),
                 self.lowest(),
+                self.encoding.padding,
             )
         except GeometryError:
             raise
@@ -266,8 +276,8 @@ class Stack:
 
     @property
     def burned_in(self) -> bool:
-        """Whether the pixels may show text, perhaps a name: unless the image is of a kind that has none."""
-        return describing.may_show_text(self.image, self._header, placed=self.placed, units=self.units)
+        """Whether the pixels may show text, perhaps a name: unless all headers say that they are measured."""
+        return describing.may_show_text(self.image, self._objects, placed=self.placed, units=self.units)
 
     @property
     def placed(self) -> bool:

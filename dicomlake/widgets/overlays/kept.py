@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, Protocol
 
+from dicomlake.widgets.images.memory import MEMORY
+
 
 class Sized(Protocol):
     """Something of a known size in memory."""
@@ -19,8 +21,9 @@ class Sized(Protocol):
 class Kept:
     """Things by key, up to `limit` bytes together; one that is larger is kept alone."""
 
-    def __init__(self, limit: int = 1 << 30) -> None:
-        self.limit = limit
+    def __init__(self, limit: int | None = None) -> None:
+        """limit: a quarter of what decoded volumes may take, unless given."""
+        self.limit = MEMORY.budget // 4 if limit is None else limit
         self._things: OrderedDict[Hashable, Sized] = OrderedDict()
         self._making: dict[Hashable, Lock] = {}
         self._lock = Lock()

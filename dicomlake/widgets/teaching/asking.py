@@ -9,10 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dicomlake.errors import VolumeError
 from dicomlake.records import SeriesKey
-from dicomlake.widgets.images.stack import Stack
-from dicomlake.widgets.showing import shown_volume
+from dicomlake.widgets.showing import stack_of
 from dicomlake.widgets.teaching.questions import Question, Region, folded
 from dicomlake.widgets.teaching.quiz import Quiz
 from dicomlake.widgets.viewer.viewer import Viewer
@@ -119,10 +117,7 @@ def quiz_from(
 
 def shown_alone(series: Any) -> Viewer:
     """The largest volume of a series, in a viewer that knows of nothing which refers to it."""
-    volume = shown_volume(series.volumes)
-    if volume is None:
-        raise VolumeError(f"no volume of series {series.uid} is built: run lake.build_volumes()")
-    return Viewer(Stack.of(series.source.open_volume(volume, chunks=None, level=0).image))
+    return Viewer(stack_of(series))
 
 
 def _truths(

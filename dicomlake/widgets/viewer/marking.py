@@ -59,6 +59,7 @@ class Marking(Saving, Widget):
         self._history = History()
         self._mask_volume: MaskVolume | None = None
         self._replaying = False
+        self._accepted: list[Mark] = []
         super().__init__(**kwargs)
 
     # ---- in Python ------------------------------------------------------------------------------------
@@ -288,21 +289,24 @@ class Marking(Saving, Widget):
         given = proposal["value"]
         if len(given) > MOST_MARKS:
             raise Refusal(f"{len(given)} marks are more than the {MOST_MARKS} that a viewer holds")
-        known = {mark["id"]: mark for mark in self.marks}
+        known = {mark["id"]: mark for mark in self._accepted}
         found: list[Mark] = []
         for one in given:
             kept = isinstance(one, dict) and one is known.get(one.get("id", ""))
-            found.append(one if kept else named(completed(self.stack_source, one, known), found))
+            try:
+                found.append(one if kept else named(completed(self.stack_source, one, known), found))
+            except (KeyError, TypeError, ValueError) as error:
+                raise Refusal("that is no mark: give it a tool, points and a plane") from error
         if len({mark["id"] for mark in found}) != len(found):
             raise Refusal("two marks have one id")
         return found
 
     @traitlets.observe("marks")
     def _marks_changed(self, change: Any) -> None:
-        if self._replaying:
-            return
         with self._marking_lock:
-            old = [] if change["old"] is traitlets.Undefined else change["old"]
+            old, self._accepted = self._accepted, change["new"]  # `old` of the change may have been refused
+            if self._replaying or old == change["new"]:
+                return
             self._history.push(Step(difference(old, change["new"]), marks=(old, change["new"])))
             self._tell_state()
 
@@ -361,6 +365,13 @@ class Marking(Saving, Widget):
             self._history.push(Step(what, patch=patch))
             self._tell_mask()
 
+    def _know_labels(self) -> None:
+        """Labels that are painted, but were removed meanwhile, are there again."""
+        painted = [n for n in range(1, 256) if self._painted.count(n)]
+        missing = [n for n in painted if n not in self._values()]
+        if missing:
+            self.mask_labels = [*self.mask_labels, *({"value": value} for value in missing)]
+
     def _tell_mask(self) -> None:
         with self.hold_sync():
             self.mask_version += 1
@@ -384,6 +395,7 @@ class Marking(Saving, Widget):
                 self._tell_state()
             if step.patch is not None:
                 self._painted.apply(step.patch, back=back)
+                self._know_labels()
                 self._tell_mask()
             return step.what
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import traitlets
 
 from dicomlake.errors import DicomlakeError
-from dicomlake.widgets.base import Answer, Refusal, handles
+from dicomlake.widgets.base import Answer, Refusal, handles, without_uids
 from dicomlake.widgets.overlays import settings
 from dicomlake.widgets.overlays.asking import request_of
 from dicomlake.widgets.overlays.base import Overlay, Request, Shown, Space, short
@@ -174,7 +174,7 @@ class Overlaying(traitlets.HasTraits):
         try:
             return work()
         except DicomlakeError as exc:
-            notes.append(f"{what}: {exc}")
+            notes.append(f"{what}: {without_uids(str(exc))}")
         except Exception as exc:  # one object, whatever is wrong with it, must not hide the others
             notes.append(f"{what}: {type(exc).__name__}")
         return None

@@ -153,6 +153,11 @@ class Saving:
         try:
             data = write_segmentation(segments, headers_of(subject), algorithm="MANUAL", codes=codes)
         except GeometryError as exc:
+            if "frame_index" in self.stack_source.image.coords:
+                raise Refusal(
+                    "these are some of the frames of an object, and a segmentation is written over all of"
+                    " them: keep the mask with viewer.save(), or take viewer.mask"
+                ) from exc
             if self.stack_source.affine is not None:
                 raise
             raise Refusal(
@@ -289,7 +294,9 @@ def _digest(stack: Any) -> str:
     image = stack.image
     affine = None if stack.affine is None else np.round(np.asarray(stack.affine), 3).tolist()
     uids = image.coords["instance_uid"].values.reshape(-1)[[0, -1]] if "instance_uid" in image.coords else ()
+    frames = image.coords["frame_index"].values.reshape(-1) if "frame_index" in image.coords else ()
     told = [list(stack.shape), affine, [str(uid) for uid in uids], sorted(dict(stack.extras).items())]
+    told.append([int(frame) for frame in frames])  # volumes of one object differ in their frames alone
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

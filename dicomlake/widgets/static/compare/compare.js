@@ -1,7 +1,7 @@
 // Two to four viewers beside each other, linked in patient millimetres or by their place in the stack.
 
 import { el, frame, keysOf } from "../base/dom.js";
-import { linkOf, saver } from "../base/link.js";
+import { linkOf, saver, watchModel } from "../base/link.js";
 import { drawViewer } from "../viewer/draw.js";
 import { Hub, linkedBy, linkWords } from "./hub.js";
 import { RegisterButton } from "./registering.js";
@@ -61,11 +61,8 @@ class CompareView {
     const follow = () => this.follow();
     const places = () => this.hub.align(this.active || 0);
     const viewers = () => this.place();
-    this.model.on(names, follow);
-    this.model.on("change:places", places);
-    this.model.on("change:viewers", viewers);
-    this.undo.push(() => this.model.off(names, follow), () => this.model.off("change:places", places));
-    this.undo.push(() => this.model.off("change:viewers", viewers));
+    this.undo.push(watchModel(this.model, names, follow));
+    this.undo.push(watchModel(this.model, "change:places", places), watchModel(this.model, "change:viewers", viewers));
     this.undo.push(this.registering.listen());
     this.follow();
   }

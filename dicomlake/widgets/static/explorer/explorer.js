@@ -95,7 +95,7 @@ class ExApp {
 
   listen() {
     const on = (names, work) => this.listeners.push(watchModel(this.model, names, work));
-    on("change:query change:facets", () => this.moved());
+    on("change:asked change:facets", () => this.moved());
     on("change:columns", () => this.model.get("columns").join() !== this.shownColumns && this.moved(true));
     on("change:selected_ids", () => this.table.redraw());
     this.theme = new MutationObserver(() => this.cards.forEach(({ body }) => body.redraw && body.redraw()));
@@ -106,7 +106,7 @@ class ExApp {
   moved(always = false) {
     if (this.busy || !this.state) return;
     const facets = this.state.facets.map((one) => one.name).join();
-    if (always || this.model.get("query") !== this.state.query || this.model.get("facets").join() !== facets) this.send("state");
+    if (always || this.model.get("asked") !== this.state.asked || this.model.get("facets").join() !== facets) this.send("state");
   }
 
   settings() {

@@ -1,6 +1,7 @@
 // Measuring, marking and painting in a viewer. Python keeps and measures; here it is drawn at once.
 
 import { el } from "../base/dom.js";
+import { watchModel } from "../base/link.js";
 import { showPlane } from "./actions.js";
 import { indexAt } from "./geometry.js";
 import { brushStoreOf, paintMask } from "./brush.js";
@@ -47,8 +48,7 @@ class MarksPlugin {
       viewer.redraw();
     };
     const names = MARKS_FOLLOWED.map((name) => `change:${name}`).join(" ");
-    viewer.model.on(names, this.follow);
-    this.undo = [this.store.listen(() => viewer.redraw()), () => viewer.model.off(names, this.follow)];
+    this.undo = [this.store.listen(() => viewer.redraw()), watchModel(viewer.model, names, this.follow)];
     this.bar.follow();
   }
 
@@ -199,7 +199,7 @@ class MarksPlugin {
   /** What every new mark has. */
   place(pane) {
     const id = Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => b.toString(16).padStart(2, "0")).join("");
-    return { id, plane: pane.name, index: pane.number, extra: [...pane.extra], name: "", label: "", stats: null };
+    return { id, plane: pane.name, index: pane.number, extra: [...(pane.shownExtra || pane.extra)], name: "", label: "", stats: null };
   }
 
   /** Whether a pane can be drawn on; says why not. */
@@ -235,7 +235,7 @@ class MarksPlugin {
   editName(id) {
     const mark = this.find(id);
     const pane = this.viewer.panes.find((one) => mark && markIsOn(mark, one));
-    if (!pane) return;
+    if (!pane || !this.viewer.naming) return;
     this.input?.remove();
     pane.ctx.font = "12px system-ui, sans-serif";
     const box = markTextBox(pane.ctx, pane, mark, markTexts(mark, { whole: true }), []);

@@ -120,7 +120,8 @@ export class ObliquePane extends Pane {
     const key = JSON.stringify(this.wanted);
     if (key !== this.answered && !this.flying && key !== this.failedKey) this.fetch(key);
     const failure = key === this.failedKey ? this.failed : null;
-    return { image: key === this.answered ? this.fresh : null, number: 0, extra: this.extra, failure, coming: key !== this.answered };
+    const shown = { number: 0, extra: this.extra, slab: [slab.slab_mode, slab.slab_mm], key };
+    return { image: key === this.answered ? this.fresh : null, ...shown, failure, coming: key !== this.answered };
   }
 
   async fetch(key) {

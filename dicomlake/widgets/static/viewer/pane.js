@@ -95,7 +95,8 @@ export class Pane {
   source() {
     const want = this.want();
     const exact = this.store.get(planeKey(want));
-    const found = { image: exact, number: want.number, extra: want.extra, coming: false };
+    const shown = { number: want.number, extra: want.extra, slab: [want.slab_mode, want.slab_mm], key: planeKey(want) };
+    const found = { image: exact, ...shown, coming: false };
     if (!this.viewer.get("slow_link") || exact) {
       this.store.want(this, want);
       return { ...found, failure: this.store.failure(planeKey(want)), coming: !exact };
@@ -112,9 +113,7 @@ export class Pane {
   draw() {
     if (!this.width) return;
     const source = this.source();
-    if (source.failure) this.image = null;
-    if (source.image) [this.image, this.number, this.shownExtra] = [source.image, source.number, source.extra];
-    else if (source.failure || this.number === null) this.number = source.number;
+    if (source.image || source.failure || this.number === null) this.take(source);
     const { matrix, scale } = paneMatrix(this.meta, this.view, this.width, this.height);
     [this.imageToCanvas, this.scale] = [matrix, scale];
     this.back = matrix.inverse();
@@ -122,6 +121,12 @@ export class Pane {
     this.paint(this.ctx);
     this.write(source);
     this.mark(source);
+  }
+
+  /** What is shown from now on. Texts and values are of this, not of what was asked for since. */
+  take({ image, number, extra, slab, key }) {
+    this.image = image || null;
+    [this.number, this.shownExtra, this.shownSlab, this.shownKey] = [number, extra, slab, image ? key : null];
   }
 
   /** Image, overlays, marks and crosshair. */
@@ -169,7 +174,7 @@ export class Pane {
     for (const corner of ["tl", "tr", "bl", "br"]) setText(this.texts[corner], lines[corner].join("\n"));
     const letters = screenLetters(this.meta.letters, this.view);
     for (const side of ["top", "right", "bottom", "left"]) setText(this.texts[side], letters[side] || "");
-    const waiting = source.coming && !source.failure && source.number !== this.number;
+    const waiting = source.coming && !source.failure && source.key !== this.shownKey;
     const lossy = this.image?.preview ? "preview, lossy" : "";
     setText(this.texts.badge, lossy || (waiting || !this.image ? (source.failure ? "" : "loading …") : ""));
     setText(this.texts.failure, source.failure ? `${PLANE_TITLES[this.name]} ${source.number + 1}: ${source.failure}` : "");
@@ -198,10 +203,10 @@ export class Pane {
 
   stateLines() {
     const { viewer } = this;
-    const found = viewer.meta.extras.map((one, k) => extraText(one, this.extra[k]));
+    const found = viewer.meta.extras.map((one, k) => extraText(one, (this.shownExtra || this.extra)[k]));
     if (viewer.meta.sheared && this.name !== viewer.meta.order[0]) found.push("slices lean: angles are not true");
-    if (viewer.get("slab_mm") > 0)
-      found.push(`${SLAB_TITLES[viewer.get("slab_mode")]} ${numberText(viewer.get("slab_mm"))} mm`);
+    const [mode, mm] = this.shownSlab || [viewer.get("slab_mode"), viewer.get("slab_mm")];
+    if (mm > 0) found.push(`${SLAB_TITLES[mode]} ${numberText(mm)} mm`);
     return found;
   }
 
