@@ -255,6 +255,22 @@ class Series:
 
         return view(self, volume=volume, overlays=overlays, title=title, **traits)
 
+    def prior(self, *, least: float = 0.5) -> Series | None:
+        """The series of this patient's latest earlier study that shows the same, to compare it with.
+
+        By modality, body part, kernel or sequence, thickness and description, scored from 0 to 1; None when
+        none reaches `least`, or when no PatientID says whose it is.
+        """
+        from dicomlake.widgets.compare.prior import prior_of
+
+        whose = {name: self.facts.get(name) for name in ("PatientID", "IssuerOfPatientID", "Modality")}
+        if not whose["PatientID"]:
+            return None
+        wanted = {name: value for name, value in whose.items() if value}
+        candidates = list(self._source.query(**wanted))
+        found = prior_of(self, candidates, least=least)
+        return None if found is None else candidates[found.index]
+
     def contact_sheet(self, *, every: int = 0, **how: Any) -> ContactSheet:
         """Its planes side by side, every n-th of them, about forty unless told; a click tells which."""
         from dicomlake.widgets.compare.contact import ContactSheet

@@ -251,7 +251,7 @@ def _segment(number: int, label: str, codes: SegmentCodes, algorithm: str, name:
 
 
 # Patient and study, as the source has them (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2).
-_SUBJECT = (
+SUBJECT = (
     "PatientID",
     "IssuerOfPatientID",
     "PatientName",
@@ -276,7 +276,7 @@ def _made(
 
     first = _decoded(images[0])
     made = Segmentation(
-        source_images=[_without_subject(first), *images[1:]],
+        source_images=[without_subject(first), *images[1:]],
         pixel_array=pixels,
         segmentation_type="BINARY",
         segment_descriptions=segments,
@@ -290,7 +290,7 @@ def _made(
         device_serial_number="0",
         content_label="SEGMENTATION",
     )
-    for keyword in _SUBJECT:
+    for keyword in SUBJECT:
         if keyword in first:
             made[keyword] = first[keyword]
     return made
@@ -308,12 +308,13 @@ def _decoded(image: Dataset) -> Dataset:
     return copied
 
 
-def _without_subject(image: Dataset) -> Dataset:
+def without_subject(image: Dataset) -> Dataset:
+    """A copy that names nobody, as highdicom checks names more strictly than files keep them."""
     from pydicom import Dataset
     from pydicom.datadict import dictionary_VR
 
     blank = Dataset()
     blank.update(image)
-    for keyword in _SUBJECT:
+    for keyword in SUBJECT:
         blank.add_new(keyword, dictionary_VR(keyword), "")
     return blank

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dicomlake.errors import VolumeError
 from dicomlake.widgets.base import Refusal
-from dicomlake.widgets.compare.contact import MOST_AT_ONCE, ContactSheet, contact_sheet
+from dicomlake.widgets.compare.contact import MOST_AT_ONCE, ContactSheet
 from dicomlake.widgets.compare.tiles import PlaneTiles, SeriesTiles
 from dicomlake.widgets.images.encode import png
 from tests.widgets.stage import Stage
@@ -138,7 +138,7 @@ def test_a_chosen_plane_scrolls_the_viewer_there() -> None:
             self.index = [1, 2, 3]
 
     viewer = Viewer()
-    sheet = contact_sheet(volume(), every=4, viewer=viewer)
+    sheet = ContactSheet.of(volume(), every=4, viewer=viewer)
     sheet.chosen = 2
     assert viewer.index == [8, 2, 3]
     sheet.plane = "sagittal"
@@ -147,7 +147,7 @@ def test_a_chosen_plane_scrolls_the_viewer_there() -> None:
 
 
 def test_another_window_or_step_asks_for_the_thumbnails_again() -> None:
-    sheet = contact_sheet(volume(), every=4)
+    sheet = ContactSheet.of(volume(), every=4)
     version = sheet.version
     sheet.window = [50.0, 10.0]
     assert sheet.version == version + 1
@@ -222,7 +222,7 @@ def test_click_shift_ctrl_and_keys_select_in_python(stage: Stage) -> None:
 
 
 def test_a_preset_key_shows_all_planes_in_its_window(stage: Stage) -> None:
-    sheet = contact_sheet(array_of(phantom((6.0, 3.0, 3.0))), every=2)
+    sheet = ContactSheet.of(array_of(phantom((6.0, 3.0, 3.0))), every=2)
     stage.draw(sheet)
     stage.page.wait_for_selector(".dl-sheet[data-dl-state=ready]")
     before = stage.page.get_attribute('[data-i="4"] img', "src")

@@ -350,3 +350,15 @@ def test_values_are_reported_in_the_units_they_were_measured_in(tmp_path: Path) 
                 with pytest.raises(Refusal, match=r"viewer\.save\(\)"):
                     marker.to_seg()
         assert wanted == {}
+
+
+def test_volumes_of_one_object_keep_their_marks_apart() -> None:
+    """Magnitude and phase of one enhanced object differ in nothing but their frames."""
+    image = ct_on(noise((5, 20, 20)))
+    uids = ("z", ["1.2.3"] * 5)
+    first, second = (
+        Marker(image.assign_coords(instance_uid=uids, frame_index=("z", list(range(n, n + 5)))))
+        for n in (0, 5)
+    )
+    assert saving._digest(first.stack_source) != saving._digest(second.stack_source)
+    assert saving._digest(first.stack_source) == saving._digest(first.stack_source)

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import dicomlake as dl
+from dicomlake.datasets import trial
 from dicomlake.errors import DicomlakeError, VolumeError
 from dicomlake.lake import Lake
 from dicomlake.widgets.browser.tagviewer import TagViewer
@@ -130,3 +131,18 @@ def test_a_header_of_nothing_is_refused(tmp_path: Any) -> None:
         TagViewer(tmp_path / "none")
     with pytest.raises(DicomlakeError, match="a int has no header"):
         TagViewer(5)  # type: ignore[arg-type]
+
+
+def test_the_prior_of_a_series_is_of_the_same_patient_and_earlier(tmp_path: Any) -> None:
+    trial.write(tmp_path / "trial", patients=3)
+    with dl.open(tmp_path / "lake", create=True) as lake:
+        lake.ingest(tmp_path / "trial", volumes=False, progress=False)
+        found = [(one, one.prior()) for one in lake.query(Modality="CT")]
+        with_prior = [(one, prior) for one, prior in found if prior is not None]
+        assert with_prior
+        for one, prior in with_prior:
+            assert prior.facts["PatientID"] == one.facts["PatientID"]
+            assert prior.facts["StudyDate"] < one.facts["StudyDate"]
+            assert prior.facts["Modality"] == "CT"
+        firsts = lake.query(Modality="CT").per_patient("first")
+        assert [one.prior() for one in firsts] == [None] * len(firsts)

@@ -44,16 +44,6 @@ class Found(Protocol):
         """StudyInstanceUID and SeriesInstanceUID."""
 
 
-class Chosen(Protocol):
-    """A cohort: what the lake makes of a query or of keys."""
-
-    def __len__(self) -> int:
-        """How many series."""
-
-    def table(self, *columns: str) -> pd.DataFrame:
-        """One row a series."""
-
-
 class Lake(Protocol):
     """A lake, as the browser reads it; every method may be called from any thread."""
 

@@ -169,13 +169,6 @@ class ContactSheet(Widget):
         return f"<ContactSheet of {self.count}, {len(self.selected)} selected>"
 
 
-def contact_sheet(
-    image: Any, *, every: int = 0, plane: str = "", viewer: Any = None, **traits: Any
-) -> ContactSheet:
-    """A sheet of the planes of a Stack or an image array; see `ContactSheet.of`."""
-    return ContactSheet.of(image, every=every, plane=plane, viewer=viewer, **traits)
-
-
 def _indexes(wanted: Any, count: int) -> list[int]:
     """What the browser asked for, checked."""
     if not isinstance(wanted, list) or not 0 < len(wanted) <= MOST_AT_ONCE:

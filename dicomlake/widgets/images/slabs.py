@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Mode = Literal["max", "min", "mean"]
 MODES = ("max", "min", "mean")
 _MOST = 1 << 20  # planes: no volume has as many
 

@@ -19,13 +19,6 @@ NONE_OF_THESE = "none of these"
 _DENIED = re.compile(r"(?:\b(?:no|not|without|kein\w*|ohne|nicht)\b)[^.;,]*$")
 
 
-class Labelled(Protocol):
-    """The lake that a series is of, as far as labels go."""
-
-    def labels(self, targets: Any = None, *, name: str | None = None) -> Any:
-        """A DataFrame of labels: SeriesInstanceUID, value …"""
-
-
 class Askable(Protocol):
     """A series, as far as a quiz needs it."""
 
@@ -39,7 +32,7 @@ class Askable(Protocol):
 
     @property
     def source(self) -> Any:
-        """Its lake, Labelled."""
+        """Its lake: `labels(keys, name=…)`."""
 
     def reports(self) -> list[Any]:
         """Structured reports about it; `.tree()` of each is text."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dicomlake.objects.write_segmentation import SUBJECT, without_subject
 from dicomlake.widgets.base import Refusal
 from dicomlake.widgets.viewer.marking_tables import slice_of
 from dicomlake.widgets.viewer.roi_shapes import REGIONS, outline
@@ -62,10 +63,6 @@ _UNITS: dict[str, CodeTuple] = {
     "Gy": ("Gy", "UCUM", "Gray"),
 }
 _UPRIGHT = 1e-3  # cosine of the angle between the axes of an ellipse
-_SUBJECT = (
-    *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
-)
 
 
 def write_measurements(stack: Any, marks: Sequence[Mark], headers: Sequence[Dataset]) -> bytes:
@@ -101,7 +98,7 @@ def _document(groups: list[Any], headers: Sequence[Dataset]) -> Any:
         title=_code(("126000", "DCM", "Imaging Measurement Report")),
     )
     made = Comprehensive3DSR(
-        evidence=[_without_subject(headers[0]), *headers[1:]],
+        evidence=[without_subject(headers[0]), *headers[1:]],
         content=content[0],
         series_number=1001,
         series_instance_uid=generate_uid(prefix=None),
@@ -113,22 +110,11 @@ def _document(groups: list[Any], headers: Sequence[Dataset]) -> Any:
     )
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SeriesDescription = "Measurements"
-    for keyword in _SUBJECT:
+    for keyword in SUBJECT:
         if keyword in headers[0]:
             element = headers[0][keyword]
             made.add_new(element.tag, element.VR, str(element.value or ""))
     return made
-
-
-def _without_subject(header: Dataset) -> Dataset:
-    from pydicom import Dataset
-    from pydicom.datadict import dictionary_VR
-
-    blank = Dataset()
-    blank.update(header)
-    for keyword in _SUBJECT:
-        blank.add_new(keyword, dictionary_VR(keyword), "")
-    return blank
 
 
 def _observer() -> Any:

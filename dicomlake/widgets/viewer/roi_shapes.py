@@ -8,7 +8,6 @@ for ellipses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,8 +109,3 @@ def _side(a: Points, b: Points, point: Points) -> Points:
     (dy, dx), (py, px) = (b - a).T, (point - a).T
     sides: Points = np.sign(dy * px - dx * py)
     return sides
-
-
-def moved(points: Sequence[Sequence[float]], rows: float, cols: float) -> list[list[float]]:
-    """Points, shifted."""
-    return [[r + rows, c + cols] for r, c in points]
