@@ -197,6 +197,54 @@ def test_details_tell_facts_volumes_labels_findings(browser: Browser, lake: dico
     lake.remove_label(series, "quality")
 
 
+def test_what_a_viewer_saved_is_a_label_without_its_text(browser: Browser, lake: dicomlake.Lake) -> None:
+    ask = asker(browser)
+    series = lake.query(Modality="CT")[0]
+    given = {
+        "viewer_marks": '{"version":1}',
+        "viewer_marks_anna": "{}",
+        "viewer_marksman": "yes",
+        "viewerXmarks": "x",
+    }
+    for name, text in given.items():
+        lake.set_label(series, name, text)
+    wanted = {"viewer_marks": None, "viewer_marks_anna": None, "viewer_marksman": "yes", "viewerXmarks": "x"}
+    (row,) = _series_of(ask, f"SeriesInstanceUID={series.uid}")
+    assert {one["name"]: one["text"] for one in row["labels"]} == wanted
+    data, _ = ask("details", id=series.id)
+    assert {one["name"]: one["text"] for one in data["labels"]} == wanted
+    for name in given:
+        lake.remove_label(series, name)
+
+
+def test_the_first_of_what_is_chosen_are_those_first_in_the_list(lake: dicomlake.Lake) -> None:
+    opened: list[str] = []
+
+    def opener(key: SeriesKey) -> ipywidgets.Widget:
+        opened.append(key.series_uid)
+        return ipywidgets.HTML()
+
+    browser = Browser(lake, opener=opener)
+    ask = asker(browser)
+    wanted = [one.uid for one in lake.query(Modality="CT")]
+    listed, _ = ask("list", text="Modality=CT", sort="patient")
+    ask("select", list=listed["list"], ranges=[[1, 2], [3, 4]])
+    ask("view", chosen=0)
+    ask("view", chosen=1, other=True)
+    assert opened == [wanted[1], wanted[3]]
+    assert browser.other is not None
+    with pytest.raises(AssertionError, match="not selected any more"):
+        ask("view", chosen=2)
+    ask("select", list=listed["list"], all=True)
+    ask("view", chosen=1)
+    assert opened[2:] == [wanted[1]]
+    with pytest.raises(AssertionError, match="not selected any more"):
+        ask("view", chosen=len(wanted))
+    ask("select", list=listed["list"], ranges=[])
+    with pytest.raises(AssertionError, match="not selected any more"):
+        ask("view", chosen=0)
+
+
 def test_documents_of_a_study_are_listed_beside_its_images_and_can_be_read(
     browser: Browser, lake: dicomlake.Lake
 ) -> None:
@@ -250,7 +298,7 @@ def test_bad_asks_are_refused_with_words(browser: Browser, ask: str, args: dict[
     asker(browser)
     browser._handle_custom_msg({"ask": ask, "id": 7, "args": args}, [])
     failed = browser.told[-1][0]["failed"]
-    assert ": " in failed or "number" in failed
+    assert len(failed.split()) > 3
     assert "see last_exception" not in failed
 
 

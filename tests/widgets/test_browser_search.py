@@ -106,6 +106,15 @@ def test_an_unknown_name_is_told_with_what_it_may_mean() -> None:
     assert read("Modality=CT", NOWHERE).problem is None
 
 
+def test_an_unknown_name_is_said_once() -> None:
+    problem = read("Modalityy=CT", NOWHERE).problem
+    assert problem is not None
+    assert problem.message.startswith("'Modalityy' is not a keyword")
+    nested = read("RequestAttributesSequence.Codee=1", NOWHERE).problem
+    assert nested is not None
+    assert nested.message.startswith("'RequestAttributesSequence.Codee': 'Codee' is not a keyword")
+
+
 @pytest.mark.parametrize("text", ["Modality=", "KVP>=abc..", 'PatientName~"Doe', "x" * 5000, "a " * 100])
 def test_odd_texts_are_told_or_understood_never_raised(text: str) -> None:
     typed = read(text, NOWHERE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import pytest
+from PIL import Image, ImageColor
 from playwright.sync_api import Page
 
 import dicomlake
@@ -248,6 +251,129 @@ def test_enter_opens_a_viewer_and_compare_a_second(stage: Stage, lake: dicomlake
     page.click("[data-side=viewer] .dl-br-shut")
     stage.until(lambda: browser.viewer is None)
     page.wait_for_selector("[data-side=viewer]", state="hidden")
+
+
+def test_view_and_compare_show_what_is_selected(stage: Stage, lake: dicomlake.Lake) -> None:
+    opened: list[str] = []
+
+    def opener(key: Any) -> ipywidgets.Widget:
+        opened.append(key.series_uid)
+        return ipywidgets.HTML(f"viewer {len(opened)}")
+
+    browser = Browser(lake, "Modality=CT PatientID=DL-TRIAL-0000-000", opener=opener)
+    page = _drawn(stage, browser)
+    page.evaluate(_MANAGER)
+    view, beside = page.locator("button:text-is('View')"), page.locator("button:text-is('Compare')")
+    assert view.is_disabled(), "nothing is selected, nothing under the cursor"
+    wanted = [one.uid for one in lake.query("Modality=CT", "PatientID=DL-TRIAL-0000-000")]
+    browser.selected = wanted[1:3]
+    page.wait_for_selector(".dl-br-told:has-text('2 series selected')")
+    page.focus(".dl-br-tree")
+    _press(page, "Home")
+    active = page.locator("#" + str(page.get_attribute(".dl-br-tree", "aria-activedescendant")))
+    assert active.get_attribute("aria-level") == "1", "the cursor is on the patient"
+    view.click()
+    page.wait_for_selector("[data-side=viewer] .child:has-text('viewer 1')")
+    assert opened == wanted[1:2]
+    beside.click()
+    page.wait_for_selector("[data-side=other] .child:has-text('viewer 3')")
+    assert opened[1:] == wanted[1:3]
+    browser.selected = wanted[:1]
+    page.wait_for_selector(".dl-br-told:has-text('1 series selected')")
+    beside.click()
+    page.wait_for_selector("[data-side=other] .child:has-text('viewer 4')")
+    assert opened[3:] == wanted[:1]
+    assert page.inner_text("[data-side=viewer] .child") == "viewer 2", "one alone goes beside what is shown"
+    page.click("button:text-is('Clear')")
+    page.wait_for_function("document.querySelector('.dl-br-told').textContent === 'Nothing selected'")
+    assert view.is_disabled()
+
+
+def test_of_a_wrong_condition_it_is_not_said_that_nothing_meets_it(
+    stage: Stage, lake: dicomlake.Lake
+) -> None:
+    page = _drawn(stage, Browser(lake))
+    page.fill(".dl-br-search", "Modalityy")
+    page.wait_for_selector("text=No series meets all of this.")
+    page.fill(".dl-br-search", "Modalityy=CT")
+    page.wait_for_selector(".dl-br-problem:visible")
+    assert page.inner_text(".dl-br-problem").count("'Modalityy'") == 1
+    assert page.locator("text=No series meets").is_hidden()
+    assert page.inner_text(".dl-br-counts") == ""
+    stage.until(lambda: "Found 0" not in page.inner_text(".dl-browser"))  # nor to screen readers
+    page.fill(".dl-br-search", "Modality=XX")
+    page.wait_for_selector("text=No series meets all of this.")
+
+
+def test_a_series_that_is_not_listed_any_more_is_not_told_of(stage: Stage, lake: dicomlake.Lake) -> None:
+    browser = Browser(lake, "PatientID=ODD-1")
+    page = _drawn(stage, browser)
+    page.wait_for_selector("[aria-level='3']")
+    page.click("[aria-level='3']")
+    page.wait_for_selector(".dl-br-facts td:has-text('onerror')")
+    page.fill(".dl-br-search", "PatientID=ODD-1 Modality=CT")
+    page.wait_for_function("document.querySelector('.dl-br-search').getAttribute('aria-busy') === null")
+    stage.until(lambda: browser.query.endswith("CT"))
+    stage.settle(300)
+    assert page.locator(".dl-br-facts td:has-text('onerror')").count() == 1, "it is still listed"
+    page.click("[data-tab=tags]")
+    page.wait_for_selector(".dl-br-tag:has-text('ODD-1')")
+    page.click("[data-tab=documents]")
+    page.wait_for_selector("text=This study has no reports")
+    page.fill(".dl-br-search", "Modality=PT")
+    _counted(page, len(lake.query(Modality="PT")))
+    for tab, words in (
+        ("documents", "Choose a series to see the documents of its study."),
+        ("tags", "Choose a series to see its header."),
+        ("details", "Choose a series to see what it is."),
+    ):
+        page.click(f"[data-tab={tab}]")
+        page.wait_for_selector(f"[data-pane={tab}] .dl-br-empty:text-is('{words}')")
+    assert page.locator(".dl-br-facts, .dl-br-tag").count() == 0
+    page.fill(".dl-br-search", "PatientID=ODD-1")
+    page.wait_for_selector("[aria-level='3']")
+    page.click("[aria-level='3']")
+    page.wait_for_selector(".dl-br-facts td:has-text('onerror')")
+
+
+def test_titles_of_series_begin_at_one_place_and_labels_are_short(stage: Stage, lake: dicomlake.Lake) -> None:
+    odd = lake.query(PatientID="ODD-1")[0]
+    long = "a remark that goes on and on and on, as remarks do"
+    lake.set_label(odd, "note", long)
+    lake.set_label(odd, "viewer_marks", '{"version":1,"images":{}}')
+    page = _drawn(stage, Browser(lake, "PatientID=ODD-1"))
+    page.wait_for_selector("[aria-level='3'] .dl-br-badge-label")
+    chips = page.locator("[aria-level='3'] .dl-br-badge-label")
+    shown = [text.removeprefix("⚑ ") for text in chips.all_text_contents()]
+    assert shown == [f"note: {long}"[:39] + "…", "marks"]
+    assert long in str(chips.nth(0).get_attribute("title"))
+    page.click("[aria-level='3']")
+    page.wait_for_selector(f"[data-pane=details] .dl-br-badge-label:has-text('note: {long}')")
+    assert "version" not in page.content()
+    lake.remove_label(odd, "note")
+    lake.remove_label(odd, "viewer_marks")
+    widths = page.evaluate(
+        """() => { const row = document.querySelector("[aria-level='3']");
+        const [place, title] = [".dl-br-modality", ".dl-br-lines"].map((name) => row.querySelector(name));
+        return ["CT", "RTSTRUCT"].map((text) => { place.textContent = text;
+            return [title.getBoundingClientRect().left, place.scrollWidth - place.clientWidth]; }); }"""
+    )
+    assert widths[0] == widths[1], "the longest name moves no title"
+    assert widths[1][1] == 0, "and is not cut"
+
+
+def test_the_outline_of_the_focused_tree_is_over_its_rows(stage: Stage, lake: dicomlake.Lake) -> None:
+    page = _drawn(stage, Browser(lake))
+    page.wait_for_selector("[data-place='0']")
+    page.focus(".dl-br-search")
+    _press(page, "ArrowDown")  # into the tree
+    stage.settle(200)
+    accent = page.evaluate(
+        "getComputedStyle(document.querySelector('.dl-widget')).getPropertyValue('--dl-accent')"
+    )
+    seen = np.asarray(Image.open(io.BytesIO(page.locator(".dl-br-left").screenshot())).convert("RGB"))
+    edges = [seen[8:-8, 2], seen[8:-8, -3], seen[2, 8:-8], seen[-3, 8:-8]]
+    assert {tuple(int(v) for v in one) for edge in edges for one in edge} == {ImageColor.getrgb(accent)}
 
 
 def test_files_are_taken_in_and_the_refused_ones_named(stage: Stage, tmp_path: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 import dicomlake
 from dicomlake.widgets.base import Refusal
 from dicomlake.widgets.browser.browser import Browser
-from dicomlake.widgets.browser.receiving import LARGEST_PIECE, Receiving
+from dicomlake.widgets.browser.receiving import LARGEST_PIECE, Receiving, safe_name
 from tests.objects import dicom, series
 from tests.widgets.test_browser_asks import asker
 
@@ -101,6 +101,52 @@ def test_names_of_files_lead_nowhere(lake: dicomlake.Lake, temporary: Path) -> N
     told = _send(Browser(lake), {"../../../evil.dcm": dicom(1), "/etc/x\0y/..": dicom(2)})
     assert told["counts"]["stored"] == 2
     assert list(temporary.parent.rglob("evil*")) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_origin_of_what_is_refused_ends_with_the_name_it_was_uploaded_under(
+    lake: dicomlake.Lake, temporary: Path
+) -> None:
+    cut = b"\0" * 128 + b"DICM" + b"\1\2\3"
+    told = _send(Browser(lake), {"scan/CT 7.dcm": cut, "other/CT 7.dcm": cut + b"\4"})
+    assert told["counts"]["refused"] == 2
+    assert [Path(one.origin).name for one in lake.refused()] == ["CT 7.dcm", "CT 7.dcm"]
+    assert sorted(one["name"] for one in told["files"]) == ["other/CT 7.dcm", "scan/CT 7.dcm"]
+
+
+HOSTILE = [
+    *("../../x", "a/b\\c", "", ".", "..", "...", "x/", "/etc/passwd", "C:\\Windows\\x", "\0", "a\0b.dcm"),
+    *(" ", "..\\..\\evil.dcm", "d" * 500, "é" * 500 + ".dcm", "😀" * 200 + ".tar.gz", "\ud800.dcm"),
+    *("a\nb", "\u202egnp.dcm", ".hidden", "~", "a:b", "." * 500, "x" + "." * 500, "x." + "d" * 500),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_a_hostile_name_is_made_safe(name: str, tmp_path: Path) -> None:
+    safe = safe_name(name)
+    assert safe == Path(safe).name == safe.strip(" ")
+    assert not set(safe) & set('/\\:\0\n*?"<>|')
+    assert not safe.startswith(".")
+    assert safe.isprintable()
+    assert 0 < len(safe.encode()) <= 150
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / safe).touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_plain_name_is_kept_with_its_ending() -> None:
+    assert safe_name("folder/CT 0001.dcm") == "CT 0001.dcm"
+    assert safe_name("Müller_1.2.840.dcm") == "Müller_1.2.840.dcm"
+    assert safe_name("IM00001") == "IM00001"
+    assert safe_name("s" * 500 + ".tar.gz").endswith("s.tar.gz")
+
+
+def test_files_of_hostile_and_equal_names_all_arrive(lake: dicomlake.Lake, temporary: Path) -> None:
+    names = [*HOSTILE, *(f"folder/{name}" for name in HOSTILE)]
+    files = dict(zip(names, series(len(names)), strict=True))
+    told = _send(Browser(lake), files, piece=1 << 16)
+    assert told["counts"]["stored"] == len(names)
+    assert {path.name for path in temporary.parent.iterdir()} == {"temporary", "lake"}
     assert list(temporary.iterdir()) == []
 
 

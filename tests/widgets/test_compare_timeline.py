@@ -153,6 +153,27 @@ def test_place_and_window_stay_from_study_to_study(stage: Stage) -> None:
     assert "registered, rigid" in stage.page.inner_text(".dl-timeline .dl-compare-badge")
 
 
+def test_without_a_common_space_the_relative_place_is_carried_along_all_axes(stage: Stage) -> None:
+    images = {
+        "s0": volume(),
+        "s4": volume((40, 64, 48), (2.0, 1.0, 1.5), frame="7", flipped=True),
+        "s2": volume((30, 32, 32), frame="9"),
+    }
+    timeline = Timeline(SERIES, lambda number: Viewer(images[f"s{number}"], layout="mpr", height=300))
+    stage.draw(timeline)
+    shown(stage, 2)
+    timeline.viewer.index = [13, 9, 21]
+    stage.settle(300)
+    stage.page.click(".dl-timeaxis-marker[data-study='1']")
+    shown(stage, 1)
+    part = np.array(
+        [1 - 13 / 19, 9 / 31, 21 / 31]
+    )  # planes that run downwards are counted from the other end
+    expected = [round(p * (n - 1)) for p, n in zip(part, (40, 64, 48), strict=True)]
+    stage.until(lambda: timeline.at == 1 and list(timeline.viewer.index) == expected)
+    assert stage.page.inner_text(".dl-timeline .dl-compare-badge") == "by position in the stack"
+
+
 def test_python_moves_in_time_and_alt_arrows_work_inside_the_image(stage: Stage) -> None:
     timeline = Timeline(SERIES, Opener(s2=volume((30, 32, 32), frame="9")))
     stage.draw(timeline)

@@ -87,6 +87,56 @@ def test_digits_choose_enter_confirms_n_goes_on_and_no_truth_is_there_before(sta
     assert page.locator(".dl-viewer").count() == 1
 
 
+def test_enter_confirms_what_a_click_chose(stage: Stage) -> None:
+    quiz = Quiz([Question(viewer, truth) for truth in _OPTIONS], seed=None)
+    drawn(stage, quiz)
+    page = stage.page
+    page.locator("[data-answer=normal]").click()
+    assert page.evaluate("document.activeElement.dataset.answer") == "normal"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dl-quiz-verdict:has-text('Wrong: effusion')")
+    page.keyboard.press("Enter")
+    stage.until(lambda: quiz.item == 1)
+    page.wait_for_selector(".dl-quiz-verdict", state="detached")
+    page.locator("[data-answer=effusion]").focus()
+    page.keyboard.press("Enter")  # on an option that is not chosen: chooses it
+    assert page.locator("[data-answer=effusion]").get_attribute("aria-pressed") == "true"
+    assert len(quiz.progress) == 1
+
+
+def test_enter_confirms_a_digit_pressed_on_a_button_of_the_toolbar(stage: Stage) -> None:
+    quiz = Quiz([Question(viewer, truth) for truth in _OPTIONS], seed=None)
+    drawn(stage, quiz)
+    page = stage.page
+    button = page.locator(".dl-viewer button[aria-pressed]:visible").first
+    button.focus()
+    before = button.get_attribute("aria-pressed")
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dl-quiz-verdict:has-text('Right: effusion')")
+    assert button.get_attribute("aria-pressed") == before
+
+
+def test_no_editor_of_a_name_opens_on_a_point(stage: Stage) -> None:
+    mask = np.asarray(ball())
+    questions = [Question(viewer, "ball", region=lambda: Region(mask, _AFFINE)) for _ in range(2)]
+    quiz = Quiz(questions, ask="Mark the ball", within_mm=3, seed=None)
+    drawn(stage, quiz)
+    page = stage.page
+    page.locator(".dl-pane-canvas").click()
+    stage.until(lambda: quiz.picture.marks)
+    stage.settle(200)
+    page.locator(".dl-pane-canvas").dblclick()
+    stage.settle(200)
+    assert page.locator(".dl-marks-name").count() == 0
+    assert page.evaluate("document.activeElement.className") == "dl-pane-canvas"
+    shot(stage, "pointed")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dl-quiz-verdict")
+    page.keyboard.press("n")
+    stage.until(lambda: quiz.item == 1)
+
+
 def test_a_click_marks_and_the_distance_is_that_of_the_voxel_clicked(stage: Stage) -> None:
     mask = np.asarray(ball())
 

@@ -124,10 +124,10 @@ class Browser(Choosing):
 
     @handles("view")
     def _view(self, args: Args, _buffers: Any) -> Row:
-        """Show a series in the viewer, or in the one beside it."""
+        """Show a series, told by its id or its number among those chosen, in the viewer or beside it."""
         if self._opener is None:
             raise Refusal("this browser was made without a viewer: pass opener=, or use lake.view(series)")
-        _, key = self._series(args)
+        key = self._series(args)[1] if "id" in args else self.chosen_at(whole_number(args.get("chosen")))
         self._show(_side(args), self._opener(key))
         return {}
 

@@ -112,6 +112,7 @@ class Choosing(Widget):
 
     @handles("list")
     def _list(self, args: Args, _buffers: Any) -> Row:
+        """about: the id of the series that is looked at; `holds` tells whether it is listed."""
         text, sort = str(args.get("text") or ""), args.get("sort")
         if sort not in SORTS:
             raise Refusal(f"there is no such order: {', '.join(SORTS)} are known")
@@ -131,7 +132,9 @@ class Choosing(Widget):
             self._listings[number] = listing
             while len(self._listings) > _LISTINGS:
                 self._listings.popitem(last=False)
-        return {"list": number, "counts": listing.counts(), **self._told(listing)}
+        about = args.get("about")
+        holds = type(about) is int and bool(listing.places_of(np.array([about], dtype=np.int64)))
+        return {"list": number, "counts": listing.counts(), "holds": holds, **self._told(listing)}
 
     @handles("places")
     def _places(self, args: Args, _buffers: Any) -> Row:
@@ -155,6 +158,17 @@ class Choosing(Widget):
         level = str(args.get("level"))
         start, count = whole_number(args.get("start")), whole_number(args.get("count"), MOST_ROWS)
         return level, self._listed(args).page(level, whole_number(args.get("of")), start, count)
+
+    def chosen_at(self, number: int) -> SeriesKey:
+        """One of what is chosen, in the order of the list. Raises Refusal when there are fewer."""
+        with self._guard:
+            every, keys = self._all, list(self._keys)
+        if every is not None:
+            keys = self._keys_of(self._listing(every, self.sort).ids[number : number + 1])
+            number = 0
+        if number >= len(keys):
+            raise Refusal("this series is not selected any more: select it again")
+        return keys[number]
 
     # ---- inside ---------------------------------------------------------------------------------------
 

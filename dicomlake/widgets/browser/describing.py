@@ -9,10 +9,13 @@ from threading import Lock
 from dicomlake.errors import DicomlakeError
 from dicomlake.records import Finding, SeriesKey
 from dicomlake.widgets.browser.source import Lake, Row, listed, rows_of
+from dicomlake.widgets.viewer.saving import LABEL as SAVED
 
 _MOST_FINDINGS = 5000  # that are put to their series; a lake with more has other problems
-_LABELS = """SELECT s.series_id AS id, l.level, l.name, l.text FROM series s JOIN labels l ON {on}
-    WHERE s.series_id IN ({ids})"""
+_LABELS = f"""SELECT s.series_id AS id, l.level, l.name,
+    CASE WHEN l.name = '{SAVED}' OR starts_with(l.name, '{SAVED}_') THEN NULL ELSE l.text END AS text
+    FROM series s JOIN labels l ON {{on}}
+    WHERE s.series_id IN ({{ids}})"""
 _ON = (
     "l.level = 'patient' AND s.PatientID = l.PatientID"
     " AND s.IssuerOfPatientID = coalesce(l.IssuerOfPatientID, '')",
@@ -123,7 +126,10 @@ def _lists(lake: Lake, query: str) -> dict[int, list[Row]]:
 
 
 def labels_of(lake: Lake, ids: list[int]) -> dict[int, list[Row]]:
-    """Labels in force on some series, or on their studies and patients: level, name and text of each."""
+    """Labels in force on some series, or on their studies and patients: level, name and text of each.
+
+    text: None for what a viewer saved, which is long JSON.
+    """
     union = " UNION ".join(_LABELS.format(on=on, ids=listed(ids)) for on in _ON)
     return _lists(lake, f"{union} ORDER BY id, name, level")
 

@@ -22,7 +22,9 @@ LARGEST_PIECE = 4 << 20  # bytes in one message
 MOST_FILES = 20_000  # of one upload
 _SPARE = 256 << 20  # bytes that must stay free on the device
 _MOST_AT_ONCE = 4  # uploads that are open
-_ENDS = re.compile(r"\.[A-Za-z0-9]{1,8}(\.(gz|bz2|xz))?$")  # kept: archives are known by them
+_LONGEST_NAME = 120  # bytes of UTF-8: file systems take 255, Windows 260 for a whole path
+_ENDS = re.compile(r"\.[A-Za-z0-9]{1,8}(\.(gz|bz2|xz))?\Z")  # kept whole: archives are known by them
+_UNSAFE = '<>:"|?*'  # that Windows keeps for itself
 _REASONS = 20  # that are shown
 _FILES_SHOWN = 40
 
@@ -61,8 +63,9 @@ class Upload:
     def _begin_file(self, name: str) -> None:
         if len(self.names) >= self.files:
             raise Refusal("more files came than were announced: drop them again")
-        end = _ENDS.search(name)
-        path = self.folder / f"{len(self.names):06d}{end[0] if end else ''}"
+        folder = self.folder / f"{len(self.names):06d}"  # of its own: no two files meet, whatever their names
+        folder.mkdir(mode=0o700)
+        path = folder / safe_name(name)
         path.touch(mode=0o600)
         self.current = str(path)
         self.names[self.current] = name[-200:]
@@ -78,6 +81,20 @@ class Upload:
     def remove(self) -> None:
         """Delete what came."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def safe_name(name: str) -> str:
+    """The last part of a name that came from outside, as one that is safe for a file in a folder of its own.
+
+    It ends with what the user knows the file by, so that the origin that the lake records says which it was.
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    kept = "".join("_" if one in _UNSAFE or not one.isprintable() else one for one in last).lstrip(". ")
+    end = _ENDS.search(kept)
+    stem = kept[: end.start()] if end else kept
+    room = _LONGEST_NAME - (len(end[0]) if end else 0)
+    stem = stem.encode()[:room].decode(errors="ignore").rstrip(". ")
+    return (stem or "file") + (end[0] if end else "")
 
 
 class Receiving:

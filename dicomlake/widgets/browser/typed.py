@@ -91,13 +91,18 @@ def read(text: str, places: Places) -> Typed:
         try:
             term = _condition(part) if part["condition"] else _word(part, places)
         except QueryError as error:
-            problem = problem or Problem(part.start(), part.end(), str(error), _instead(part))
+            problem = problem or Problem(part.start(), part.end(), _told(error), _instead(part))
             continue
         if term is not None:
             terms.append(term)
             count[kind] += 1
     whole = terms[0] if len(terms) == 1 else And(tuple(terms))
     return Typed(text, whole, count["condition"], count["word"], problem)
+
+
+def _told(error: QueryError) -> str:
+    """What an error says, without the condition before it where it is no more than the name that follows."""
+    return re.sub(r"\A('[^']*'): (?=\1 )", "", str(error))
 
 
 def _condition(part: re.Match[str]) -> Expression:

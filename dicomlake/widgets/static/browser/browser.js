@@ -21,6 +21,7 @@ class LakeBrowser {
     this.view = frame(host, this.link, model, "Browser of a lake");
     this.name = Math.random().toString(36).slice(2); // of this view, so that it does not hear itself
     this.list = 0;
+    this.chosen = 0; // how many series are selected
     this.focus = { level: "", row: null };
     this.stops = [];
     this.makeParts();
@@ -65,8 +66,8 @@ class LakeBrowser {
     this.counts = el("span", { class: "dl-br-counts dl-muted", role: "status" });
     this.sort = el("select", { "aria-label": "Order", onchange: () => this.again() }, Object.entries(SORT_WORDS).map(([value, word]) => el("option", { value }, word)));
     const press = (text, title, act) => el("button", { type: "button", title, onclick: act }, text);
-    this.viewButton = press("View", "Show the series under the cursor (Enter)", () => this.openFocused(false));
-    this.otherButton = press("Compare", "Show it beside the one that is shown (Shift+Enter)", () => this.openFocused(true));
+    this.viewButton = press("View", "Show the first series selected, or the one under the cursor (Enter)", () => this.showChosen());
+    this.otherButton = press("Compare", "Show the first two selected; or the one selected or under the cursor beside the one that is shown (Shift+Enter)", () => this.compareChosen());
     this.allButton = press("Select all matching", "Choose all that the search finds, as a query (Ctrl+A)", () => this.choose({ all: true }));
     this.noneButton = press("Clear", "Choose nothing", () => this.choose({ ranges: [] }));
     this.told = el("span", { class: "dl-br-told", role: "status" });
@@ -141,21 +142,42 @@ class LakeBrowser {
   /** List what a text finds; what is wrong with it, or null. */
   async find(text) {
     let data;
+    const about = this.focus.row;
     try {
-      data = await this.ask("list", { text, sort: this.sort.value, view: this.name });
+      data = await this.ask("list", { text, sort: this.sort.value, view: this.name, about: about ? about.id : null });
     } catch {
       return null; // shown already
     }
     this.left.classList.toggle("dl-br-stale", Boolean(data.problem));
     this.allButton.disabled = Boolean(data.problem);
-    if (data.problem) return data.problem;
+    if (data.problem) {
+      this.forgetEmpty();
+      return data.problem;
+    }
     this.view.showError("");
     this.list = data.list;
     this.listed = data.counts;
     this.showCounts(data.counts, text);
     this.setChosen(data);
     this.tree.show(data.list, data.counts);
+    if (this.focus.row && (this.focus.row !== about || !data.holds)) this.forgetFocus();
     return null;
+  }
+
+  /** That a search found nothing is not said of a text that could not be understood. */
+  forgetEmpty() {
+    if (this.listed?.series) return;
+    this.tree.empty.hidden = true;
+    this.counts.textContent = "";
+    this.view.announce("");
+  }
+
+  /** What was under the cursor is not listed any more: nothing is told of it. */
+  forgetFocus() {
+    this.focus = { level: "", row: null };
+    this.filled = "";
+    this.followCursor();
+    this.fillSide();
   }
 
   again() {
@@ -199,7 +221,9 @@ class LakeBrowser {
       const hidden = chosen - places.length;
       this.told.textContent = chosen ? `${countText(chosen, "series", "series")} selected${hidden > 0 ? `, ${hidden} not in this list` : ""}` : "Nothing selected";
     }
+    this.chosen = all ? (this.listed?.series ?? 0) : chosen;
     this.noneButton.disabled = !all && !chosen;
+    this.followCursor();
     this.view.root.dataset.chosen = all ? "all" : String(chosen);
   }
 
@@ -207,20 +231,36 @@ class LakeBrowser {
 
   focused(level, row) {
     this.focus = { level, row };
-    const is = level === "series" && Boolean(row);
-    this.viewButton.disabled = this.otherButton.disabled = !is;
+    this.followCursor();
     this.follow();
   }
 
-  openFocused(other) {
-    if (this.focus.level === "series" && this.focus.row) this.open(this.focus.row, other);
+  /** A series can be shown where one is selected or under the cursor. */
+  followCursor() {
+    const under = this.focus.level === "series" && Boolean(this.focus.row);
+    this.viewButton.disabled = this.otherButton.disabled = !this.chosen && !under;
   }
 
-  async open(row, other) {
-    if (!this.canView) return this.side.show("details");
+  /** Show what is selected, else the series under the cursor. */
+  showChosen() {
+    return this.chosen ? this.openWhat({ chosen: 0 }, false) : this.open(this.focus.row, false);
+  }
+
+  /** Show the first two selected; of one alone, beside what is shown. */
+  async compareChosen() {
+    if (!this.chosen) return this.open(this.focus.row, true);
+    if (this.chosen > 1) await this.openWhat({ chosen: 0 }, false);
+    return this.openWhat({ chosen: this.chosen > 1 ? 1 : 0 }, true);
+  }
+
+  open(row, other) {
+    return this.canView ? this.openWhat({ id: row.id }, other) : this.side.show("details");
+  }
+
+  /** what: the id of a series, or its number among those selected. */
+  async openWhat(what, other) {
     this.view.announce("Opening the series");
-    await this.ask("view", { id: row.id, other: Boolean(other) }, null).catch(() => null);
-    return undefined;
+    await this.ask("view", { ...what, other: Boolean(other) }, null).catch(() => null);
   }
 
   /** Fill the tab that is shown, for the series under the cursor. */
@@ -228,11 +268,12 @@ class LakeBrowser {
     const tab = this.side.shown;
     if (tab === "problems") return this.fillProblems();
     const { level, row } = this.focus;
-    if (!row) return this.details.replaceChildren(el("div", { class: "dl-br-empty" }, "Choose a series to see what it is."));
-    if (tab === "tags") return this.tags.about.id === row.id ? undefined : this.tags.show({ id: row.id });
+    if (!row) return this.emptySide();
+    if (tab === "tags") return this.tags.about?.id === row.id ? undefined : this.tags.show({ id: row.id });
     if (this.filled === `${tab}-${level}-${row.id}`) return undefined;
     try {
       const data = await this.ask("details", { id: row.id }, "details", true);
+      if (this.focus.row !== row) return undefined; // moved on meanwhile
       this.filled = `${tab}-${level}-${row.id}`;
       if (tab === "documents") this.documents.show(data.documents, level === "series" ? row.id : null);
       else this.details.replaceChildren(...this.headed(level, row, data));
@@ -241,6 +282,13 @@ class LakeBrowser {
       this.failed(failure);
     }
     return undefined;
+  }
+
+  emptySide() {
+    this.details.replaceChildren(el("div", { class: "dl-br-empty" }, "Choose a series to see what it is."));
+    this.tags.empty();
+    this.documents.empty();
+    this.side.node.dataset.shown = "";
   }
 
   headed(level, row, data) {

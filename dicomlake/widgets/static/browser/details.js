@@ -1,6 +1,6 @@
 // What is known of one series: volumes, what is wrong with it, labels, facts.
 import { el } from "../base/dom.js";
-import { badge } from "./rows.js";
+import { badge, labelBadge } from "./rows.js";
 import { verdictOf } from "./words.js";
 
 const FINDING_SIGNS = { error: ["✕", "bad"], warning: ["⚠", "warn"], info: ["ℹ", "plain"] };
@@ -11,7 +11,7 @@ export function detailsInside(data, add) {
     section("Volumes", data.volumes.map(volumeLine)),
     section("Findings", data.findings.map(findingLine)),
     section("Conflicts", data.conflicts.map((uid) => el("li", {}, "another object has the UID ", el("code", {}, uid)))),
-    section("Labels", data.labels.map((one) => el("li", {}, badge("⚑", `${one.name}: ${one.text}`, "label"), ` of the ${one.level}`))),
+    section("Labels", data.labels.map((one) => el("li", {}, labelBadge(one), ` of the ${one.level}`))),
     el("h4", {}, "Facts"),
     factsTable(data, add),
   ];

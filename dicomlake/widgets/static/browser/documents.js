@@ -32,6 +32,12 @@ export class Documents {
     return el("div", { role: "listitem" }, button);
   }
 
+  /** Show that no study is looked at. */
+  empty() {
+    this.clear();
+    this.list.replaceChildren(el("div", { class: "dl-br-empty" }, "Choose a series to see the documents of its study."));
+  }
+
   clear() {
     for (const url of this.urls) URL.revokeObjectURL(url);
     this.urls = [];

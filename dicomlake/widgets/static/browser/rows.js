@@ -3,6 +3,7 @@ import { el } from "../base/dom.js";
 import { countText, dateText, nameText, shapeText, sizeText, verdictOf } from "./words.js";
 
 export const ROW_HEIGHT = 42;
+const MOST_LABEL = 40; // characters of a label in a row
 const SEVERITIES = { error: ["✕", "bad"], warning: ["⚠", "warn"], info: ["ℹ", "plain"] };
 
 /** A small mark of a symbol and a word; colour is never all that it says. */
@@ -71,6 +72,13 @@ function seriesBadges(row) {
     badges.push(badge(symbol, countText(count, severity === "info" ? "remark" : severity), tone, "see Details"));
   }
   if (row.conflicts) badges.push(badge("⇆", countText(row.conflicts, "conflict"), "warn", "other objects with the same UID"));
-  for (const label of row.labels || []) badges.push(badge("⚑", `${label.name}: ${label.text}`, "label", `label of the ${label.level}`));
-  return badges;
+  return [...badges, ...(row.labels || []).map((label) => labelBadge(label, MOST_LABEL))];
+}
+
+/** A label as a chip: its beginning, the whole text as the title. most: characters. */
+export function labelBadge({ level, name, text }, most = Infinity) {
+  const whole = text === null ? "marks" : `${name}: ${text}`; // what a viewer saved is not for reading
+  const short = whole.length > most ? `${whole.slice(0, most - 1)}…` : whole;
+  const title = text === null ? `${name}, label of the ${level}` : `${whole} (label of the ${level})`;
+  return badge("⚑", short, "label", title);
 }

@@ -15,7 +15,7 @@ export class Tags {
     this.say = say;
     this.number = 0;
     this.total = 0;
-    this.about = {}; // what names the series, added to every ask
+    this.about = null; // what names the series, added to every ask; null without one
     this.build();
   }
 
@@ -37,6 +37,7 @@ export class Tags {
     this.number = 0;
     try {
       const { total } = await this.say.ask("instances", { ...about, start: 0 });
+      if (this.about !== about) return;
       this.total = total;
       await this.go(0);
     } catch (failure) {
@@ -44,7 +45,16 @@ export class Tags {
     }
   }
 
+  /** Show that no series is looked at. */
+  empty() {
+    this.about = null;
+    this.total = 0;
+    this.of.textContent = "";
+    this.body.replaceChildren(el("div", { class: "dl-br-empty" }, "Choose a series to see its header."));
+  }
+
   async go(number) {
+    if (!this.about) return;
     this.number = Math.min(Math.max(0, Number.isFinite(number) ? number : 0), Math.max(0, this.total - 1));
     this.which.value = String(this.number + 1);
     this.which.max = String(this.total);
@@ -54,8 +64,11 @@ export class Tags {
 
   async fill() {
     const words = this.words.value.trim();
+    const { about } = this;
+    if (!about) return;
     try {
       const data = await this.ask(words ? { words } : { path: [], start: 0 }, "tags");
+      if (this.about !== about) return;
       const rows = data.rows.map((row) => this.row(row, 1, Boolean(words)));
       if (!data.rows.length) rows.push(el("div", { class: "dl-br-empty" }, words ? "No element holds that." : "No elements."));
       if (data.more) rows.push(el("div", { class: "dl-muted" }, "There are more: write more of the word."));

@@ -165,16 +165,20 @@ class TimelineView {
     const move = together ? (mm) => mmBetween(from, to, mm) : null;
     if (this.model.get("keep_place")) {
       if (move && before.mm) viewer.goToMm(move(before.mm));
-      else this.carryNumber(before, viewer);
+      else this.carryNumbers(before, viewer);
       this.carryViews(before, viewer, move);
     }
     const kept = { get: (name) => before.looks[name], meta: before.meta };
     if (this.model.get("keep_window")) shareWindow(kept, viewer.member, before.looks.window);
   }
 
-  carryNumber(before, viewer) {
-    const found = stackPosition(before.meta, viewer.meta, before.plane, before.index);
-    if (found) viewer.member.goToIndex(found.plane, found.number);
+  /** The same relative place along each axis; the main plane last, so that its number is exact. */
+  carryNumbers(before, viewer) {
+    const others = ["axial", "coronal", "sagittal"].filter((name) => name !== before.plane);
+    for (const name of [...others, before.plane]) {
+      const found = stackPosition(before.meta, viewer.meta, name, before.index);
+      if (found) viewer.member.goToIndex(found.plane, found.number);
+    }
   }
 
   carryViews(before, viewer, move) {

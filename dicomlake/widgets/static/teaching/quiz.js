@@ -79,7 +79,7 @@ class DrawnQuiz {
     try {
       const child = await this.model.widget_manager.get_model(reference.replace("IPY_MODEL_", ""));
       if (this.shown !== reference) return;
-      this.viewer = drawViewer({ model: child, el: this.picture });
+      this.viewer = drawViewer({ model: child, el: this.picture, naming: false }); // its editor would take Enter, N and P
       const marked = () => this.show();
       child.on("change:marks", marked);
       this.forget = () => child.off("change:marks", marked);
@@ -167,6 +167,13 @@ class DrawnQuiz {
 
   // ---- keys
 
+  /** Choose an option; a button that has the focus would take the Enter that confirms, so the option gets it. */
+  chooseByKey(answer, target) {
+    this.choose(answer);
+    if (!target.closest("button, summary")) return;
+    [...this.answer.querySelectorAll("[data-answer]")].find((one) => one.dataset.answer === answer)?.focus({ preventScroll: true });
+  }
+
   /** Digits choose, Enter confirms, N and P go on and back; what is typed is left alone. */
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
@@ -177,7 +184,8 @@ class DrawnQuiz {
 
   takes(event) {
     const writing = event.target.matches("textarea");
-    if (event.key === "Enter" && !event.target.closest("button, summary") && !(writing && event.shiftKey)) {
+    const pressed = event.target.closest("[data-answer][aria-pressed=true]"); // what a click chose keeps the focus
+    if (event.key === "Enter" && (pressed || !event.target.closest("button, summary")) && !(writing && event.shiftKey)) {
       if (this.revealed) this.go(1);
       else this.confirm();
       return true;
@@ -185,7 +193,7 @@ class DrawnQuiz {
     if (writing) return false;
     const options = this.model.get("options");
     if (/^[1-9]$/.test(event.key) && this.kind === "choice") {
-      if (options[event.key - 1] !== undefined) this.choose(options[event.key - 1]);
+      if (options[event.key - 1] !== undefined) this.chooseByKey(options[event.key - 1], event.target);
       return true;
     }
     const steps = { n: 1, N: 1, p: -1, P: -1 }[event.key];

@@ -23,14 +23,17 @@ const REDRAWN_BY = [
   ...["playing", "slow_link", "interpolate", "tool", "overlays", "marks", "crosshair"],
 ];
 
-/** Draw a view of a model into an element. hub: joins several viewers, or null. Returns the viewer. */
-export function drawViewer({ model, el: host, hub = null }) {
-  return new DrawnViewer(model, host, hub);
+/**
+ * Draw a view of a model into an element. hub: joins several viewers, or null. naming: whether an editor of the
+ * name opens on a mark. Returns the viewer.
+ */
+export function drawViewer({ model, el: host, hub = null, naming = true }) {
+  return new DrawnViewer(model, host, hub, naming);
 }
 
 class DrawnViewer {
-  constructor(model, host, hub) {
-    Object.assign(this, { model, hub, panes: [], plugins: [], undo: [], active: null, moving: false });
+  constructor(model, host, hub, naming) {
+    Object.assign(this, { model, hub, naming, panes: [], plugins: [], undo: [], active: null, moving: false });
     this.link = linkOf(model);
     this.saver = saver(model, SAVE_MS);
     this.get = (name) => model.get(name);
