@@ -163,6 +163,14 @@ def test_a_text_that_cannot_be_understood_is_told_and_fails_nothing(browser: Bro
     assert browser.error == ""
 
 
+def test_all_of_a_list_is_what_was_typed_for_it_whatever_the_box_says_now(browser: Browser) -> None:
+    ask = asker(browser)
+    listed, _ = ask("list", text="Modality=CT", sort="patient")
+    ask("list", text="Modalit=CT", sort="patient")
+    ask("select", list=listed["list"], all=True)
+    assert {row.key for row in browser.cohort} == {row.key for row in browser._lake.query(Modality="CT")}
+
+
 def test_nothing_that_identifies_is_in_the_state_that_is_saved(browser: Browser) -> None:
     ask = asker(browser)
     listed, _ = ask("list", text="trial^000", sort="patient")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,7 @@ def test_more_than_was_announced_is_refused(lake: dicomlake.Lake, temporary: Pat
         upload.add([(None, 5, 2)], memoryview(b"67"))
     with pytest.raises(Refusal, match="more files"):
         upload.add([("b", 0, 1)], memoryview(b"1"))
+    receiving.drop_all()
 
 
 def test_an_incomplete_upload_is_not_taken_in(lake: dicomlake.Lake, temporary: Path) -> None:
@@ -177,7 +179,7 @@ def test_an_incomplete_upload_is_not_taken_in(lake: dicomlake.Lake, temporary: P
     name = receiving.begin(1000, 1)
     receiving.upload(name).add([("a", 0, 4)], memoryview(b"1234"))
     with pytest.raises(Refusal, match="not complete"):
-        receiving.take_in(name)
+        receiving.end(name)
     assert list(temporary.iterdir()) == []
     assert lake.counts()["instances"] == 0
 
@@ -192,3 +194,38 @@ def test_a_cancelled_or_closed_browser_leaves_no_file(lake: dicomlake.Lake, temp
     ask("upload_cancel", upload=first)
     browser.close()
     assert list(temporary.iterdir()) == []
+
+
+def test_what_is_being_taken_in_is_not_deleted(lake: dicomlake.Lake, temporary: Path) -> None:
+    browser, data = Browser(lake), dicom(1)
+    ask = asker(browser)
+    upload = ask("upload_begin", size=len(data), files=1)[0]["upload"]
+    ask("upload_piece", [data], upload=upload, parts=[{"name": "a.dcm", "at": 0, "bytes": len(data)}])
+    works: list[Any] = []
+    browser.beside = works.append  # type: ignore[method-assign,assignment]
+    ask("upload_end", upload=upload)
+    with pytest.raises(AssertionError, match="is over"):
+        ask("upload_end", upload=upload)
+    ask("upload_cancel", upload=upload)
+    browser.close()
+    works[0]()
+    assert lake.counts()["instances"] == 1
+    assert list(temporary.iterdir()) == []
+
+
+def test_uploads_of_pages_that_went_away_make_room(
+    lake: dicomlake.Lake, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiving = Receiving(lake)
+    names = [receiving.begin(10, 1) for _ in range(4)]
+    with pytest.raises(Refusal, match="under way"):
+        receiving.begin(10, 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
+    receiving.upload(names[0]).add([("a", 0, 1)], memoryview(b"1"))
+    assert receiving.begin(10, 1)
+    assert receiving.upload(names[0]).got == 1
+    with pytest.raises(Refusal, match="is over"):
+        receiving.upload(names[1])
+    assert len(list(temporary.iterdir())) == 2
+    receiving.drop_all()

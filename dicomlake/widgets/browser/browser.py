@@ -17,7 +17,7 @@ from dicomlake.widgets.browser.choosing import Choosing, counted
 from dicomlake.widgets.browser.describing import Troubles, described
 from dicomlake.widgets.browser.details import details, problems
 from dicomlake.widgets.browser.hints import hints
-from dicomlake.widgets.browser.receiving import Receiving, parts_of
+from dicomlake.widgets.browser.receiving import Receiving, Upload, parts_of
 from dicomlake.widgets.browser.source import Lake, Opener, Row
 from dicomlake.widgets.browser.tagviewer import (
     Args,
@@ -168,13 +168,12 @@ class Browser(Choosing):
     def _upload_end(self, args: Args, _buffers: Any) -> Row:
         """Take in what came, on a thread of its own; the news `ingested` tell what became of it."""
         name = str(args.get("upload"))
-        self._receiving.upload(name)
-        self.beside(partial(self._take_in, name))
+        self.beside(partial(self._take_in, name, self._receiving.end(name)))
         return {}
 
-    def _take_in(self, name: str) -> None:
+    def _take_in(self, name: str, upload: Upload) -> None:
         try:
-            self.tell("ingested", {"upload": name, **self._receiving.take_in(name)})
+            self.tell("ingested", {"upload": name, **self._receiving.take_in(upload)})
         except Exception as exc:
             shown = str(exc) if isinstance(exc, DicomlakeError) else type(exc).__name__
             self.tell("ingested", {"upload": name, "failed": shown})

@@ -43,7 +43,7 @@ class Choosing(Widget):
         self._lake = lake
         self._guard = RLock()
         self._order: tuple[tuple[str, int], Order] | None = None
-        self._listings: OrderedDict[int, Listing] = OrderedDict()
+        self._listings: OrderedDict[int, tuple[Typed, Listing]] = OrderedDict()
         self._number = 0
         self._keys: list[SeriesKey] = []
         self._all: Typed | None = None
@@ -118,34 +118,29 @@ class Choosing(Widget):
             raise Refusal(f"there is no such order: {', '.join(SORTS)} are known")
         try:
             typed = self._read(text)
+            listed = (typed, self._listing(typed, sort)) if typed.problem is None else None
             problem = typed.problem
-            listing = self._listing(typed, sort) if problem is None else None
         except QueryError as error:
-            listing, problem = None, Problem(0, len(text), str(error))
+            listed, problem = None, Problem(0, len(text), str(error))
         self._quietly(query=text, sort=sort)
         self.tell("query", {"text": text, "by": str(args.get("view") or "")[:40]})
-        if listing is None:
+        if listed is None:
             return {"problem": None if problem is None else problem.as_dict()}
-        with self._guard:
-            self._number += 1
-            number = self._number
-            self._listings[number] = listing
-            while len(self._listings) > _LISTINGS:
-                self._listings.popitem(last=False)
+        number, listing = self._keep(listed), listed[1]
         about = args.get("about")
         holds = type(about) is int and bool(listing.places_of(np.array([about], dtype=np.int64)))
         return {"list": number, "counts": listing.counts(), "holds": holds, **self._told(listing)}
 
     @handles("places")
     def _places(self, args: Args, _buffers: Any) -> Row:
-        return self._told(self._listed(args))
+        return self._told(self._listed(args)[1])
 
     @handles("select")
     def _select(self, args: Args, _buffers: Any) -> Row:
         """ranges: of places, each end exclusive; all: everything that the text finds instead."""
-        listing = self._listed(args)
+        typed, listing = self._listed(args)
         if args.get("all"):
-            self._choose([], self._read(self.query))
+            self._choose([], typed)
         else:
             ids = listing.ids_in(_ranges(args.get("ranges")), MOST_CHOSEN)
             self._choose(self._keys_of(ids), None)
@@ -157,7 +152,7 @@ class Choosing(Widget):
         """The level and the rows of a page that the browser asks for."""
         level = str(args.get("level"))
         start, count = whole_number(args.get("start")), whole_number(args.get("count"), MOST_ROWS)
-        return level, self._listed(args).page(level, whole_number(args.get("of")), start, count)
+        return level, self._listed(args)[1].page(level, whole_number(args.get("of")), start, count)
 
     def chosen_at(self, number: int) -> SeriesKey:
         """One of what is chosen, in the order of the list. Raises Refusal when there are fewer."""
@@ -188,7 +183,17 @@ class Choosing(Widget):
                 self._order = stamp, Order.read(self._lake)
             return self._order[1]
 
-    def _listed(self, args: Args) -> Listing:
+    def _keep(self, listed: tuple[Typed, Listing]) -> int:
+        """Keep a list for the pages that are asked of it; its number."""
+        with self._guard:
+            self._number += 1
+            self._listings[self._number] = listed
+            while len(self._listings) > _LISTINGS:
+                self._listings.popitem(last=False)
+            return self._number
+
+    def _listed(self, args: Args) -> tuple[Typed, Listing]:
+        """A list that a view shows, and what was typed for it: the box may say something else by now."""
         with self._guard:
             found = self._listings.get(whole_number(args.get("list")))
         if found is None:

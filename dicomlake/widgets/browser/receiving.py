@@ -1,7 +1,7 @@
 """Files that come from the browser in pieces: written beside the lake, then taken in.
 
 They lie in a folder of their own outside the lake that nobody else can read, and are removed when the lake
-has what it could take.
+has what it could take, or when the process ends.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 from uuid import uuid4
@@ -22,6 +24,7 @@ LARGEST_PIECE = 4 << 20  # bytes in one message
 MOST_FILES = 20_000  # of one upload
 _SPARE = 256 << 20  # bytes that must stay free on the device
 _MOST_AT_ONCE = 4  # uploads that are open
+_IDLE = 300.0  # seconds without a piece, after which another upload may take the place of one
 _LONGEST_NAME = 120  # bytes of UTF-8: file systems take 255, Windows 260 for a whole path
 _ENDS = re.compile(r"\.[A-Za-z0-9]{1,8}(\.(gz|bz2|xz))?\Z")  # kept whole: archives are known by them
 _UNSAFE = '<>:"|?*'  # that Windows keeps for itself
@@ -33,13 +36,24 @@ _FILES_SHOWN = 40
 class Upload:
     """One upload under way. names: of its files as the browser has them, by the path they are kept under."""
 
-    folder: Path
+    kept: TemporaryDirectory[str]
     size: int
     files: int
     names: dict[str, str] = field(default_factory=dict)
     got: int = 0
     current: str = ""
+    touched: float = field(default_factory=time.monotonic)
     guard: Lock = field(default_factory=Lock)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return Path(self.kept.name)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was announced has come."""
+        return self.got == self.size and len(self.names) == self.files
 
     def add(self, parts: list[tuple[str | None, int, int]], piece: memoryview) -> None:
         """Add a piece, bytes of one or more files one after the other.
@@ -53,6 +67,7 @@ class Upload:
             if self.got + len(piece) > self.size:
                 raise Refusal("more bytes came than were announced: drop the files again")
             self.got += len(piece)
+            self.touched = time.monotonic()
             begin = 0
             for name, at, count in parts:
                 if name is not None:
@@ -80,7 +95,7 @@ class Upload:
 
     def remove(self) -> None:
         """Delete what came."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.kept.cleanup()
 
 
 def safe_name(name: str) -> str:
@@ -112,15 +127,23 @@ class Receiving:
         if not 0 < files <= MOST_FILES or size < 0:
             raise Refusal(f"at most {MOST_FILES:,} files: lake.ingest(path) takes any number")
         with self._guard:
+            self._drop_idle()
             if len(self._open) >= _MOST_AT_ONCE:
                 raise Refusal("other uploads are under way: wait for them, or cancel them")
-            folder = Path(tempfile.mkdtemp(prefix="dicomlake-upload-"))
-            if shutil.disk_usage(folder).free < size + _SPARE:
-                folder.rmdir()
+            coming = sum(one.size - one.got for one in self._open.values())
+            if shutil.disk_usage(tempfile.gettempdir()).free < size + coming + _SPARE:
                 raise Refusal("too little space for temporary files: use lake.ingest(path) on the files")
             name = uuid4().hex
-            self._open[name] = Upload(folder, size, files)
+            kept = TemporaryDirectory(prefix="dicomlake-upload-", ignore_cleanup_errors=True)
+            self._open[name] = Upload(kept, size, files)
         return name
+
+    def _drop_idle(self) -> None:
+        """Forget uploads whose page went away, when others need their place."""
+        before = time.monotonic() - _IDLE
+        idle = [name for name, one in self._open.items() if one.touched < before]
+        for name in idle if len(self._open) >= _MOST_AT_ONCE else []:
+            self._open.pop(name).remove()
 
     def upload(self, name: Any) -> Upload:
         """The upload of a name. Raises Refusal when there is none."""
@@ -142,16 +165,24 @@ class Receiving:
         for name in list(self._open):
             self.drop(name)
 
-    def take_in(self, name: str) -> dict[str, Any]:
-        """Ingest an upload that is complete; what became of it, in JSON types."""
+    def end(self, name: Any) -> Upload:
+        """End an upload: nobody can add to it or drop it any more. Raises Refusal if it is not complete."""
         upload = self.upload(name)
+        with self._guard:
+            ended = self._open.pop(str(name), None)
+        if ended is None:
+            raise Refusal("this upload is over: drop the files again")
+        if not upload.complete:
+            upload.remove()
+            raise Refusal("the upload is not complete: drop the files again")
+        return upload
+
+    def take_in(self, upload: Upload) -> dict[str, Any]:
+        """Ingest what came; what became of it, in JSON types."""
         try:
-            if upload.got != upload.size or len(upload.names) != upload.files:
-                raise Refusal("the upload is not complete: drop the files again")
-            report = self._lake.ingest(upload.folder, workers=1, progress=False)
-            return summary(report, upload)
+            return summary(self._lake.ingest(upload.folder, workers=1, progress=False), upload)
         finally:
-            self.drop(name)
+            upload.remove()
 
 
 def summary(report: Report, upload: Upload) -> dict[str, Any]:

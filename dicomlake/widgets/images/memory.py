@@ -7,6 +7,7 @@ each request, but for a few pieces that were used last. Safe to use from many th
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import OrderedDict, deque
@@ -28,6 +29,7 @@ _PIECE_BYTES = 32 << 20  # read at once: large enough to be fast, small enough t
 _LARGEST_BUDGET = 1 << 30
 _SHARE_OF_MEMORY = 8
 _UNKNOWN_MEMORY = 4 << 30
+_LAST_PIECE = 10.0  # seconds that the end of a process waits for the piece that is being read
 
 
 class Pixels(Protocol):
@@ -260,6 +262,8 @@ class Memory:
         self._queue: list[tuple[Resident, tuple[int, ...]]] = []
         self._filler: threading.Thread | None = None
         self._released: deque[Hashable] = deque()
+        self._reading: Resident | None = None
+        self._ends = False
         watch(self)
 
     def pixels(
@@ -295,7 +299,10 @@ class Memory:
         with self._lock:
             self._queue = [item for item in self._queue if item[0] is not pixels]
             self._queue.append((pixels, tuple(first)))
-            if self._filler is None:
+            if self._filler is None and not self._ends:
+                # after what reads has been imported, so that it runs before what that does at the end
+                atexit.unregister(self._end)
+                atexit.register(self._end)
                 self._filler = threading.Thread(target=self._work, name="dicomlake-pixels", daemon=True)
                 self._filler.start()
 
@@ -334,7 +341,17 @@ class Memory:
                     self._filler = None
                     return
                 pixels, first = self._queue.pop()
+                self._reading = pixels
             pixels.fill(first)
+
+    def _end(self) -> None:
+        """Stop filling: the process ends, and what the thread reads with is about to go."""
+        with self._lock:
+            self._ends = True
+            self._queue.clear()
+            if self._reading is not None:
+                self._reading.dropped = True
+        self.wait(_LAST_PIECE)
 
     def _sweep(self) -> None:
         while self._released:
