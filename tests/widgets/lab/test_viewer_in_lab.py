@@ -15,12 +15,10 @@ from tests.widgets.lab.notebook import Notebook
 _PATIENT = {"PatientName": "Wintersonne^Edeltraud", "PatientID": "ZK-4711-QX", "PatientBirthDate": "19470223"}
 _VIEWER = """
 import dicomlake as dl
-from dicomlake.widgets.images.stack import Stack
-from dicomlake.widgets.viewer.viewer import Viewer
 lake = dl.open({path!r})
 series = lake.query(Modality="CT")[0]
 image = series.open().image
-viewer = Viewer(Stack.of(image), arrangement={arrangement!r}, height=420)
+viewer = series.view(arrangement={arrangement!r}, height=420)
 """
 
 
