@@ -47,11 +47,7 @@ class Seen(Questions):
 
     def explore(self, *facets: str, **how: Any) -> Explorer:
         """Facets over these series, as `Lake.explore` has over all."""
-        from dicomlake.widgets.explorer.explorer import Explorer
-
-        lake: Any = self._source
-        cohort: Any = self
-        return Explorer(lake, cohort=cohort, facets=facets or None, **how)
+        return explorer(self._source, self, facets, how)
 
     def quiz(
         self,
@@ -72,3 +68,14 @@ class Seen(Questions):
         from dicomlake.widgets.teaching.asking import quiz_from
 
         return quiz_from(self, label=label, words=words, segment=segment, truth=truth, **how)
+
+
+def explorer(source: Any, cohort: Any, facets: Sequence[str], how: Mapping[str, Any]) -> Explorer:
+    """An explorer of a lake, or of one of its cohorts, whose buttons show below it what it found."""
+    from dicomlake.widgets.explorer.explorer import Explorer
+
+    buttons: dict[str, Any] = {
+        "on_view": lambda series: series.view(),
+        "on_sheet": lambda found: found.contact_sheet(),
+    }
+    return Explorer(source, cohort=cohort, facets=facets or None, **buttons | dict(how))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dicomlake.cohorts.seen import explorer
 from dicomlake.errors import VolumeError
 from dicomlake.lake.asking import Asking
 
@@ -44,8 +45,7 @@ class Seeing(Asking):
         """Facets with counts and histograms over all series, cross-filtered, beside a table.
 
         facets: columns to begin with. `explorer.cohort` is what is chosen, `explorer.query` and
-        `explorer.sql` say it; setting `explorer.query` moves the widget.
+        `explorer.sql` say it; setting `explorer.query` moves the widget. Marked rows open in a viewer, or all
+        that is found as a contact sheet, below the table.
         """
-        from dicomlake.widgets.explorer.explorer import Explorer
-
-        return Explorer(self, facets=facets or None, **how)
+        return explorer(self, None, facets, how)

@@ -248,7 +248,7 @@ def test_enter_opens_a_viewer_and_compare_a_second(stage: Stage, lake: dicomlake
     page.click("button:has-text('Compare')")
     page.wait_for_selector("[data-side=other] .child:has-text('viewer 2')")
     assert opened == [lake.query("Modality=CT", "PatientID=DL-TRIAL-0000-000")[0].uid] * 2
-    page.click("[data-side=viewer] .dl-br-shut")
+    page.click("[data-side=viewer] .dl-hosted-shut")
     stage.until(lambda: browser.viewer is None)
     page.wait_for_selector("[data-side=viewer]", state="hidden")
 

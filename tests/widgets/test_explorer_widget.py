@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import traitlets
 
+import dicomlake
 from dicomlake.errors import QueryError
 from dicomlake.lake import Lake
 from dicomlake.widgets.explorer.explorer import Explorer
-from tests.objects import ROOT, dicom
+from tests.objects import ROOT, dicom, series
 from tests.widgets.explorer_parts import Asker, Truth, facet_of
 
 FACETS = ["Modality", "Manufacturer", "SeriesDescription", "SliceThickness", "StudyDate"]
@@ -344,6 +346,23 @@ def test_buttons_are_there_for_callbacks_alone_and_get_what_is_shown(lake: Lake)
     assert list(sheet[0].ids) == sorted(page["ids"][:2])
     assert list(share[0].ids) == list(lake.query(Modality="PT").ids)
     assert freeze[1:] == ("n", "why")
+
+
+def test_a_series_and_a_contact_sheet_are_shown_below_one_after_the_other(tmp_path: Path) -> None:
+    lake = dicomlake.open(tmp_path / "lake", create=True)
+    lake.ingest(*series(3), progress=False)
+    explorer = lake.explore("Modality")
+    asker = Asker(explorer)
+    explorer.selected_ids = asker.ask("state")["page"]["ids"][:1]
+    asker.ask("call", what="view")
+    viewer = explorer.viewer
+    assert type(viewer).__name__ == "Viewer"
+    asker.ask("call", what="sheet")
+    assert type(explorer.viewer).__name__ == "ContactSheet"
+    assert viewer.comm is None, "the widget that was there is closed"
+    asker.ask("unview")
+    assert explorer.viewer is None
+    lake.close()
 
 
 def test_traits_and_the_still_picture_hold_no_values_of_patients(explored: tuple[Lake, Truth]) -> None:

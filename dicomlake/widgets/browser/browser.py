@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any
 
 import traitlets
-from ipywidgets import Widget as AnyWidget
-from ipywidgets import widget_serialization
 
 from dicomlake.errors import DicomlakeError
 from dicomlake.records import SeriesKey
 from dicomlake.widgets.base import Answer, Refusal, handles
+from dicomlake.widgets.base.hosting import Hosting, place
 from dicomlake.widgets.browser import documents
 from dicomlake.widgets.browser.choosing import Choosing, counted
 from dicomlake.widgets.browser.describing import Troubles, described
@@ -29,10 +28,9 @@ from dicomlake.widgets.browser.tagviewer import (
 from dicomlake.widgets.browser.thumbs import Pictures
 
 _THUMBS = 24  # in one message
-_SIDES = ("viewer", "other")
 
 
-class Browser(Choosing):
+class Browser(Choosing, Hosting):
     """Patients, studies and series of a lake, found while one types.
 
     lake: what is browsed. query: the text to begin with. opener: makes the widget that shows a series, from
@@ -41,12 +39,13 @@ class Browser(Choosing):
     browser.
     """
 
+    PLACES = ("viewer", "other")
     ENTRY = "browser/browser.js"
     STYLES = ("browser/browser.css",)
 
     height = traitlets.Int(420, help="Of the list, in CSS pixels.").tag(sync=True)
-    viewer = traitlets.Instance(AnyWidget, allow_none=True).tag(sync=True, **widget_serialization)
-    other = traitlets.Instance(AnyWidget, allow_none=True).tag(sync=True, **widget_serialization)
+    viewer = place(help="What shows a series below the list.")
+    other = place(help="What shows another one beside it.")
 
     def __init__(
         self, lake: Lake, query: str | None = None, *, opener: Opener | None = None, height: int = 420
@@ -128,21 +127,13 @@ class Browser(Choosing):
         if self._opener is None:
             raise Refusal("this browser was made without a viewer: pass opener=, or use lake.view(series)")
         key = self._series(args)[1] if "id" in args else self.chosen_at(whole_number(args.get("chosen")))
-        self._show(_side(args), self._opener(key))
+        self.put(_side(args), self._opener(key))
         return {}
 
     @handles("unview")
     def _unview(self, args: Args, _buffers: Any) -> Row:
-        self._show(_side(args), None)
+        self.put(_side(args), None)
         return {}
-
-    def _show(self, side: str, widget: Any) -> None:
-        """Put a widget into a side; the one that was there is closed, as it was made for it."""
-        former = getattr(self, side)
-        setattr(self, side, widget)
-        held = [getattr(self, one) for one in _SIDES]
-        if former is not None and all(former is not one for one in held):
-            former.close()
 
     # ---- files ----------------------------------------------------------------------------------------
 

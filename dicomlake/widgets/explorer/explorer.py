@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import traitlets
+from ipywidgets import Widget as AnyWidget
 
 from dicomlake.errors import DicomlakeError, QueryError
-from dicomlake.widgets.base import Answer, Widget, handles
+from dicomlake.widgets.base import Answer, handles
+from dicomlake.widgets.base.hosting import Hosting, place
 from dicomlake.widgets.explorer import answers, wording
 from dicomlake.widgets.explorer.choosing import Choosing
 from dicomlake.widgets.explorer.engine import Engine, Sort
@@ -44,7 +46,7 @@ def _refused() -> Iterator[None]:
         raise RefusedQuery(str(error)) from error
 
 
-class Explorer(Choosing, Widget):
+class Explorer(Choosing, Hosting):
     """What a lake holds, and a cohort of it found by clicking; `query`, `cohort` and `sql` are what is shown.
 
     `explorer.query = "Modality=CT SliceThickness=(0, 1.5)"` moves the widget. `cohort` is what
@@ -63,6 +65,7 @@ class Explorer(Choosing, Widget):
     )
     descending = traitlets.Bool(False).tag(sync=True)
     selected_ids = traitlets.List(traitlets.Int(), help="Rows of the catalog that are marked.").tag(sync=True)
+    viewer = place(help="What a button showed below.")
     can = traitlets.Dict(help="What there are buttons for.").tag(sync=True)
 
     def __init__(
@@ -82,7 +85,8 @@ class Explorer(Choosing, Widget):
         """cohort: only series of it are explored. facets: elements and facts, the usual ones unless given.
 
         on_freeze(cohort, name, note): keeps a cohort, and may return what to tell; `cohort.freeze(name)` does
-        unless given. on_share(cohort), on_view(series), on_sheet(cohort): what buttons do; none without.
+        unless given. on_share(cohort), on_view(series), on_sheet(cohort): what buttons do; none without. They
+        may return what to tell, or a widget, which is shown below.
         Raises QueryError for a facet, a column or a query that cannot be understood.
         """
         self._source = source
@@ -288,7 +292,14 @@ class Explorer(Choosing, Widget):
             told = call(chosen[0])
         else:
             told = call(chosen if len(chosen) and what == "sheet" else self.cohort)
+        if isinstance(told, AnyWidget):
+            self.put("viewer", told)
         return Answer({"told": told if isinstance(told, str) else ""})
+
+    @handles("unview")
+    def _unview(self, _args: dict[str, Any], _buffers: Any) -> Answer:
+        self.put("viewer", None)
+        return Answer({})
 
     def still(self) -> str:
         """Counts, as no kernel runs to show more."""

@@ -3,7 +3,8 @@ import { linkOf } from "../base/link.js";
 import { el, frame, keysOf, settled } from "../base/dom.js";
 import { detailsInside } from "./details.js";
 import { Documents } from "./documents.js";
-import { tabsOf, viewersOf } from "./panes.js";
+import { hosted } from "../base/hosted.js";
+import { tabsOf } from "./panes.js";
 import { problemsInside } from "./problems.js";
 import { searchBox } from "./search.js";
 import { Tags } from "./tags.js";
@@ -59,7 +60,7 @@ class LakeBrowser {
       announce: this.view.announce,
       done: (data) => (data.counts.stored || data.counts.conflict || data.counts.refused) && this.again(),
     });
-    this.viewers = viewersOf(this.model, (other) => this.ask("unview", { other }), failed);
+    this.viewers = hosted(this.model, ["viewer", "other"], (name) => this.ask("unview", { other: name === "other" }), failed);
   }
 
   layOut() {

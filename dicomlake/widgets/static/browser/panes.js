@@ -1,4 +1,4 @@
-// Tabs beside the tree, and the place of viewers below it.
+// Tabs beside the tree.
 import { el } from "../base/dom.js";
 
 let tabsMade = 0;
@@ -34,54 +34,4 @@ export function tabsOf(parts, changed) {
     list.querySelector(`[data-tab="${next}"]`).focus();
   }
   return state;
-}
-
-/** The viewers, side by side: widgets that the traits `viewer` and `other` name. close(other) takes one away. */
-export function viewersOf(model, close, failed) {
-  const node = el("div", { class: "dl-br-viewers", hidden: true });
-  const places = new Map(["viewer", "other"].map((name) => [name, el("div", { class: "dl-br-viewer-place", "data-side": name, hidden: true })]));
-  node.append(...places.values());
-  const turns = new Map();
-  const update = async (name) => {
-    const place = places.get(name);
-    const reference = model.get(name);
-    const turn = (turns.get(name) || 0) + 1;
-    turns.set(name, turn);
-    place.dlView?.remove?.();
-    place.dlView = null;
-    place.replaceChildren();
-    place.hidden = !reference;
-    node.hidden = [...places.values()].every((one) => one.hidden);
-    if (!reference) return;
-    try {
-      const view = await childView(model, reference);
-      if (turns.get(name) !== turn) return;
-      const shut = el("button", { type: "button", class: "dl-br-shut", "aria-label": "Close this viewer", title: "Close", onclick: () => close(name === "other") }, "×");
-      place.replaceChildren(shut, view.el);
-      place.dlView = view;
-      view.trigger?.("displayed");
-    } catch (failure) {
-      failed(failure);
-    }
-  };
-  const listen = new Map(["viewer", "other"].map((name) => [name, () => update(name)]));
-  for (const [name, heard] of listen) {
-    model.on(`change:${name}`, heard);
-    update(name);
-  }
-  return {
-    node,
-    dispose() {
-      for (const [name, heard] of listen) model.off(`change:${name}`, heard);
-      for (const place of places.values()) place.dlView?.remove?.();
-    },
-  };
-}
-
-/** A view of a child widget: the manager of JupyterLab makes it. */
-async function childView(model, reference) {
-  const manager = model.widget_manager;
-  const id = typeof reference === "string" ? reference.replace("IPY_MODEL_", "") : null;
-  const child = id === null ? reference : await manager.get_model(id);
-  return manager.create_view(child);
 }

@@ -2,6 +2,7 @@
 
 import { linkOf, watchModel } from "../base/link.js";
 import { el, frame, keysOf } from "../base/dom.js";
+import { hosted } from "../base/hosted.js";
 import { ExColumns } from "./columns.js";
 import { ExHistogram } from "./histogram.js";
 import { exExplanation, exKeeping, exMissing } from "./panels.js";
@@ -56,6 +57,7 @@ class ExApp {
     this.tabs = this.makeTabs();
     this.panel = el("div", { class: "dl-ex-panel" }, this.table.node);
     this.told = el("output", { class: "dl-ex-told" });
+    this.shown = hosted(this.model, ["viewer"], () => this.quiet("unview", {}), (failure) => this.view.showError(failure.message));
     this.view.root.append(
       el("div", { class: "dl-ex-top" }, this.sizes, el("div", { class: "dl-row" }, ...actions)),
       this.keeping,
@@ -65,6 +67,7 @@ class ExApp {
       this.tabs,
       this.panel,
       this.told,
+      this.shown.node,
     );
     keysOf(this.view.root, (event) => this.key(event));
   }
@@ -369,6 +372,7 @@ class ExApp {
     for (const name of [...this.cards.keys()]) this.dropCard(name);
     this.theme.disconnect();
     this.table.dispose();
+    this.shown.dispose();
     this.view.dispose();
   }
 }
