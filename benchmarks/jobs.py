@@ -14,6 +14,7 @@ from benchmarks import (
     find_jobs,
     peers,
     reading_jobs,
+    receiver_jobs,
     viewer,
     volume_jobs,
 )
@@ -254,6 +255,7 @@ JOBS: dict[str, Callable[[Workload, Path], Job]] = {
     "explore": explorer.release,
     "brush": explorer.brush,
     **viewer.JOBS,
+    **receiver_jobs.JOBS,
     "any-tag": facet_jobs.any_tag,
     "refresh": catalog_jobs.refresh,
     "by-uid": catalog_jobs.by_uid,

@@ -104,6 +104,7 @@ class Orthanc:
 
     pid: int
     port: int
+    dicom_port: int = 0
 
     def cpu_seconds(self) -> float:
         """CPU seconds used so far; see proc(5), fields 14 and 15."""
@@ -156,37 +157,45 @@ class Orthanc:
             connection.close()
 
 
-def orthanc(program: Path, store: Path | None = None) -> Callable[[Path], AbstractContextManager[Orthanc]]:
+def orthanc(
+    program: Path, store: Path | None = None, *, nodelay: bool = False
+) -> Callable[[Path], AbstractContextManager[Orthanc]]:
     """A context that starts Orthanc in a folder, with its default of making every file durable.
 
     store: where its objects are, empty ones in that folder unless given.
+    nodelay: switch Nagle's algorithm off in DCMTK, which it is linked to.
     """
 
     @contextmanager
     def started(folder: Path) -> Iterator[Orthanc]:
-        ports = _free_ports(2)
+        ports = free_ports(2)
         settings = {
             "StorageDirectory": str(store or folder / "db"),
             "IndexDirectory": str(store or folder / "db"),
             "HttpPort": ports[0],
             "DicomPort": ports[1],
             "RemoteAccessAllowed": False,
+            "DicomAet": "BENCH",
+            "DicomCheckCalledAet": False,
             "AuthenticationEnabled": False,
             "Plugins": [],
         }
         (folder / "orthanc.json").write_text(json.dumps(settings))
         with (folder / "orthanc.log").open("wb") as log:
-            process = subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log)
+            environment = dict(os.environ) | ({"TCP_NODELAY": "1"} if nodelay else {})
+            command = [program, folder / "orthanc.json"]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             try:
-                _wait_for(ports[0], process)
-                yield Orthanc(process.pid, ports[0])
+                wait_for(ports[0], process)
+                yield Orthanc(process.pid, *ports)
             finally:
-                _stop(process)
+                stop(process)
 
     return started
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -197,7 +206,8 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server listens. Raises RuntimeError when it does not."""
     end = time.monotonic() + _START_S
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -209,7 +219,8 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server did not listen within {_START_S} s")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a server to end, and see to it that it does."""
     process.terminate()
     try:
         process.wait(_STOP_S)

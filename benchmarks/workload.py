@@ -48,6 +48,8 @@ class Sizes:
     """Instances that Orthanc is asked about."""
     writing_s: float = 5
     """Seconds that writers commit series for."""
+    soak: int = 50_000
+    """Small objects that a receiver takes while its memory is looked at."""
 
     @property
     def mr_images(self) -> int:
@@ -69,6 +71,7 @@ QUICK = Sizes(
     tagged=2000,
     found=50,
     writing_s=0.5,
+    soak=200,
 )
 
 

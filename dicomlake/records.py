@@ -107,3 +107,51 @@ class Refused:
     size: int
     reason: str
     origin: str
+
+
+# ---- objects that are received ------------------------------------------------------------------------
+
+Outcome = Literal[
+    "stored", "already", "conflict", "unreadable", "mismatch", "full", "over_quota", "failed", "refused"
+]
+"""What became of a received object; the status that answers each is in `network.statuses.STORE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who is at the other end of an association.
+
+    calling, called: AE titles without padding. host: IP address. association: a token that tells
+    associations apart, in logs and in the catalog. peer: the name of the entry that let it in.
+    """
+
+    calling: str
+    called: str
+    host: str
+    association: str
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """What a C-STORE-RQ says of the object that follows (PS3.7 section 9.3.1.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of an object that was received.
+
+    detail: the reason for anything but "stored", free of identifying values. size: bytes of the data set.
+    fresh: whether the lake holds it only since this request.
+    """
+
+    outcome: Outcome
+    detail: str = ""
+    series: SeriesKey | None = None
+    size: int = 0
+    fresh: bool = False

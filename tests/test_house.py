@@ -24,6 +24,7 @@ LAYERS = {
     "progress": 0,
     "forking": 0,
     "tables": 0,
+    "workers": 0,
     "datasets": 1,
     "dicom": 1,
     "storage": 2,
@@ -34,10 +35,12 @@ LAYERS = {
     "integrity": 3,
     "doctor": 3,
     "features": 3,
+    "network": 3,
     "widgets": 4,
     "series": 5,
     "opening": 6,
     "cohorts": 6,
+    "listening": 6,
     "lake": 7,
     "cli": 8,
     "__main__": 9,
@@ -46,7 +49,10 @@ HEAVY = {
     *("xarray", "dask", "pandas", "pynetdicom", "SimpleITK", "zarr", "pydicom", "matplotlib"),
     *("highdicom", "nibabel", "distributed", "ipywidgets", "anywidget"),
 }
-CONDA = {"dask[array]": "dask-core", "duckdb": "python-duckdb", "matplotlib": "matplotlib-base"}
+CONDA = {
+    **{"dask[array]": "dask-core", "duckdb": "python-duckdb", "matplotlib": "matplotlib-base"},
+    "prometheus-client": "prometheus_client",
+}
 NOT_IN_CONDA = {"pysqlite3"}  # conda's own SQLite is new
 
 

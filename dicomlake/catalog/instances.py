@@ -15,7 +15,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from dicomlake.catalog import schema
-from dicomlake.records import Instance
+from dicomlake.catalog.rows import run
+from dicomlake.records import Instance, SeriesKey
 
 _COLUMNS = (
     "SOPInstanceUID",
@@ -85,10 +86,32 @@ def add(connection: Connection, v: int, drafts: Sequence[Draft]) -> None:
         return
     end = f',"v_from":{v},"v_to":null}}'.encode()
     rows = [(*draft.values, 0, v, _ended(draft.digest, end)) for draft in drafts]
-    if connection.dialect.name == "sqlite":
+    if len(rows) == 1:
+        run(connection, _ONE_BY_ONE, rows[0])
+    elif connection.dialect.name == "sqlite":
         connection.exec_driver_sql(_ONE_BY_ONE, rows)
     else:
         connection.exec_driver_sql(_AS_ARRAYS, tuple(list(column) for column in zip(*rows, strict=True)))
+
+
+_KNOWN = (
+    'SELECT "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "TransferSyntaxUID", '
+    '"key", "size", "sha256", "dataset_sha256", "conflict" FROM instance '
+    'WHERE "SOPInstanceUID" = ? AND "v_to" IS NULL ORDER BY "id"'
+)
+
+
+def known(connection: Connection, uids: Sequence[str]) -> dict[str, list[Instance]]:
+    """The stored objects of each of a few SOPInstanceUIDs, as fast as can be under the write lock."""
+    found: dict[str, list[Instance]] = {}
+    for uid in dict.fromkeys(map(_plain, uids)):
+        for row in run(connection, _KNOWN, (uid,)).fetchall():
+            sop, sop_class, series_uid, study_uid, syntax, key, size, sha256, dataset, conflict = row
+            series = SeriesKey(study_uid, series_uid)
+            found.setdefault(sop, []).append(
+                Instance(sop, sop_class, series, syntax, key, size, sha256, dataset, bool(conflict))
+            )
+    return found
 
 
 def _ended(begun: hashlib.blake2b, end: bytes) -> str:

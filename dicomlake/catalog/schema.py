@@ -308,6 +308,75 @@ cohort = Table(
 )
 
 
+# What peers on the network sent and were promised: bookkeeping, of no version and in no mirror; a rebuild
+# copies it from the catalog before, as no original holds it.
+
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("SOPInstanceUID", Text, nullable=False),
+    Column("SeriesInstanceUID", Text, nullable=False, index=True),
+    Column("StudyInstanceUID", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("size", Whole, nullable=False),  # bytes of the data set
+    Column("outcome", _text(16), nullable=False),  # stored, already, conflict
+    Column("calling", Text, nullable=False),
+    Column("called", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("association", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("at", _text(32), nullable=False),  # ISO 8601, UTC, milliseconds
+    Index("arrival_in_time", "at", "id"),
+)
+
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("TransactionUID", Text, nullable=False, index=True),
+    Column("calling", Text, nullable=False),  # of the requestor
+    Column("called", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("association", Text, nullable=False),
+    Column("at", _text(32), nullable=False),
+    Column("items", Text, nullable=False),  # JSON [[SOPClassUID, SOPInstanceUID], …]
+    Column("state", _text(16), nullable=False),  # open, verified, reported, failed
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", _text(32), nullable=False),  # not before
+    Column("result", Text),  # JSON
+)
+
+expectation = Table(
+    "expectation",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("StudyInstanceUID", Text, nullable=False, index=True),  # or '' where it is not said
+    Column("SeriesInstanceUID", Text, nullable=False, index=True),  # or '' for all of the study
+    Column("source", _text(16), nullable=False),  # mpps, commitment, told
+    Column("reference", Text, nullable=False),  # the UID of the MPPS or transaction, or ''
+    Column("count", Integer),  # of instances
+    Column("items", Text),  # JSON [SOPInstanceUID, …]
+    Column("at", _text(32), nullable=False),
+)
+
+step = Table(  # performed procedure steps (MPPS); `facts` identify the patient and are in no mirror
+    "step",
+    metadata,
+    Column("id", Whole, primary_key=True),
+    Column("SOPInstanceUID", Text, nullable=False, unique=True),  # of the step
+    Column("calling", Text, nullable=False),
+    Column("called", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("association", Text, nullable=False),
+    Column("at", _text(32), nullable=False),  # ISO 8601, UTC, of the last message
+    Column("status", _text(16), nullable=False),  # IN PROGRESS, COMPLETED, DISCONTINUED
+    Column("facts", Text, nullable=False),
+)
+
+NETWORK = (arrival, commitment, expectation, step)
+
+
 def _hash_texts() -> None:
     """PostgreSQL keeps no long value in a B-tree and refuses the row; a hash takes any, and finds as fast."""
     for table in metadata.tables.values():
@@ -437,6 +506,11 @@ def _add_indexes_of_closed_rows(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _add_network(connection: Connection) -> None:
+    """Schema 6: what peers on the network sent and were promised."""
+    metadata.create_all(connection, tables=list(NETWORK))
+
+
 Migration = Callable[[Connection], None]
 MIGRATIONS: tuple[Migration, ...] = (
     _create_all,
@@ -444,6 +518,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _add_annotations,
     _slim_indexes_of_instances,
     _add_indexes_of_closed_rows,
+    _add_network,
 )
 
 

@@ -27,20 +27,22 @@ from sqlalchemy import (
 from dicomlake.catalog import instances as rows
 from dicomlake.catalog import schema
 from dicomlake.catalog.blocks import SeriesHeaders, pack
+from dicomlake.catalog.rows import run
 from dicomlake.catalog.schema import of_series, row_digest
 from dicomlake.dicom.attributes import Attributes
 from dicomlake.records import Finding, Instance, Refused, SeriesKey, Volume
 
 Row = dict[str, Any]
 _WIDEST = 2**63
+_CHANGE = 'INSERT INTO change ("v", "at", "kind", "digest") VALUES (?, ?, ?, ?)'
 
 
 def begin_change(connection: Connection, kind: str) -> int:
     """A new change number for the rows of this transaction."""
-    v = int(connection.exec_driver_sql("SELECT max(v) FROM change").scalar() or 0) + 1
+    v = int(run(connection, "SELECT max(v) FROM change").fetchone()[0] or 0) + 1
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     row = {"v": v, "at": now, "kind": kind}
-    _insert(connection, schema.change, row | {"digest": row_digest(row)})
+    run(connection, _CHANGE, (*row.values(), row_digest(row)))
     return v
 
 

@@ -14,12 +14,16 @@ from dicomlake.cli import (
     ingest,
     init,
     label,
+    listen,
     ls,
+    pull,
     query,
     rebuild,
     search,
+    send,
     show,
     sql,
+    status,
     verify,
     volumes,
 )
@@ -52,7 +56,10 @@ def common(
     """Options before the verb."""
 
 
-for _verb in (init, ingest, ls, query, search, sql, show, verify, rebuild, doctor, demo):
+for _verb in (
+    *(init, ingest, listen, pull, send, ls, query, search, sql, show),
+    *(status, verify, rebuild, doctor, demo),
+):
     app.command(_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)
 for _group in (volumes, cohorts, label, clinical):
     app.add_typer(_group.group, name=_group.__name__.rpartition(".")[2])

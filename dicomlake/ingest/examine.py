@@ -74,32 +74,40 @@ def examine(candidate: Candidate, headers: HeaderReader) -> Examined | Unusable:
             f"cannot be read ({error.strerror or type(error).__name__}): check its permissions and medium"
         )
         return Unusable(candidate.origin, reason, None)
-    found = {keyword: header.dataset.text(tag) for keyword, tag in _IDENTITY.items()}
+    reason = unnamed(header.dataset)
+    if reason:
+        return Unusable(candidate.origin, reason, content, data, sha256, _size(content, data))
+    return examined(candidate.origin, content, data, header, sha256, dataset_sha256)
+
+
+def unnamed(dataset: Attributes) -> str:
+    """Why an object cannot be named, or ''."""
+    found = {keyword: dataset.text(tag) for keyword, tag in _IDENTITY.items()}
     missing = [keyword for keyword, uid in found.items() if not uid]
     if missing:
-        reason = f"has no {' and no '.join(missing)}: correct the object and ingest it again"
-        return Unusable(candidate.origin, reason, content, data, sha256, _size(content, data))
+        return f"has no {' and no '.join(missing)}: correct the object and ingest it again"
     unclear = [keyword for keyword, uid in found.items() if "\0" in (uid or "")]
     if unclear:  # some programs end the UID there, others do not: they would name different objects
-        reason = f"has NUL within {' and '.join(unclear)}: correct the object and ingest it again"
-        return Unusable(candidate.origin, reason, content, data, sha256, _size(content, data))
-    return _examined(candidate, data, header, {k: v or "" for k, v in found.items()}, sha256, dataset_sha256)
+        return f"has NUL within {' and '.join(unclear)}: correct the object and ingest it again"
+    return ""
 
 
-def _examined(
-    candidate: Candidate, data: bytes | None, header: Header, uids: dict[str, str], sha256: str, dataset: str
+def examined(
+    origin: str, content: Content, data: bytes | None, header: Header, sha256: str, dataset_sha256: str
 ) -> Examined:
+    """What is known of an object that can be named."""
+    uid = {keyword: header.dataset.text(tag) or "" for keyword, tag in _IDENTITY.items()}
     return Examined(
-        origin=candidate.origin,
-        content=candidate.content,
+        origin=origin,
+        content=content,
         data=data,
-        sop_instance_uid=uids["SOPInstanceUID"],
-        sop_class_uid=uids["SOPClassUID"],
-        series=SeriesKey(uids["StudyInstanceUID"], uids["SeriesInstanceUID"]),
+        sop_instance_uid=uid["SOPInstanceUID"],
+        sop_class_uid=uid["SOPClassUID"],
+        series=SeriesKey(uid["StudyInstanceUID"], uid["SeriesInstanceUID"]),
         transfer_syntax=header.transfer_syntax,
-        size=_size(candidate.content, data),
+        size=_size(content, data),
         sha256=sha256,
-        dataset_sha256=dataset,
+        dataset_sha256=dataset_sha256,
         header=header.dataset,
         problems=header.problems,
     )

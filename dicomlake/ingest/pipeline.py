@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,11 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from multiprocessing import parent_process
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from threading import Thread
-from types import ModuleType
 
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.dicom.attributes import Attributes
@@ -27,6 +22,7 @@ from dicomlake.ingest.take import Taken, take
 from dicomlake.progress import progress
 from dicomlake.records import SeriesKey
 from dicomlake.storage.objectstore import Storage
+from dicomlake.workers import Context, end_with_parent
 
 _BATCH_ITEMS = 64
 _BATCH_BYTES = 32 << 20
@@ -131,7 +127,7 @@ def _start(
     if workers == 1:
         return (lambda items: threads.submit(take, catalog, storage, items, link=options.link)), 4
     processes = stack.enter_context(
-        ProcessPoolExecutor(workers, mp_context=_Context(), initializer=_end_with_parent)
+        ProcessPoolExecutor(workers, mp_context=Context(), initializer=end_with_parent)
     )
 
     def start(items: list[sources.Item]) -> Future[Taken]:
@@ -140,36 +136,6 @@ def _start(
         return threads.submit(take, catalog, storage, items, link=options.link)
 
     return start, 2 * workers
-
-
-class _Worker(SpawnProcess):
-    """A process that does not run the caller's script again, as spawning does where it lacks a guard."""
-
-    def start(self) -> None:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            super().start()
-        finally:
-            sys.modules["__main__"] = main
-
-
-class _Context(SpawnContext):
-    """Spawns, as a notebook holds threads and locks that a fork would break."""
-
-    Process = _Worker
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that gives it work was killed; by itself it would wait forever."""
-    parent = parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=wait, daemon=True, name="parent").start()
 
 
 def _travels(content: sources.Content | None) -> bool:

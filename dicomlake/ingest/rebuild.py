@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from dicomlake.catalog import journal, reader, writer
+from dicomlake.catalog import journal, network, reader, schema, writer
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.errors import CatalogError
 from dicomlake.ingest.restore import restore
@@ -43,6 +44,7 @@ def rebuild_catalog(catalog: Catalog, storage: Storage, *, show: bool | None = N
         originals, _troubles = restore(fresh, storage, show=show)
         journal.replay(fresh, storage)
         _note_damage(fresh, before, lost)
+        _keep_network(catalog, fresh)
     finally:
         fresh.close()
     catalog.database.replace_with(fresh.database)
@@ -86,3 +88,10 @@ def _note_damage(fresh: Catalog, before: dict[str, str], lost: list[Finding]) ->
     if findings:
         with fresh.change("rebuild") as (connection, v):
             writer.add_findings(connection, v, findings)
+
+
+def _keep_network(catalog: Catalog, fresh: Catalog) -> None:
+    """Copy what peers sent and were promised, as far as it can be read: no original says it."""
+    for table in schema.NETWORK:
+        with suppress(CatalogError), catalog.read() as view, fresh.database.write() as connection:
+            network.copy(view, connection, table)

@@ -21,6 +21,7 @@ from dicomlake.ingest import sources
 from dicomlake.ingest.conflict import conflict, conflict_finding, header_of
 from dicomlake.ingest.examine import Examined, Unusable, examine, sha256_of
 from dicomlake.ingest.report import ALREADY, CONFLICT, REFUSED, SKIPPED, STORED, Entry
+from dicomlake.ingest.settle import Original
 from dicomlake.records import Finding, Instance, Refused, SeriesKey
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Staged, Storage
@@ -197,7 +198,7 @@ def _plan(storage: Storage, good: Sequence[Examined], batch: _Batch, taken: Take
             taken.entries.append(_entry(one, ALREADY, _SAME))
             continue
         used = {other.key for other in others}
-        instance = _instance(one, next(key for key in _places(one) if key not in used))
+        instance = instance_at(one, next(key for key in places(one) if key not in used))
         message = ""
         if others:
             first = (p for p in (*batch.plans, *plans) if p.instance.key == others[0].key)
@@ -212,7 +213,7 @@ def _entry(one: Examined, outcome: str, detail: str) -> Entry:
     return Entry(one.origin, outcome, detail, one.sop_instance_uid, one.series.series_uid, one.size)
 
 
-def _places(one: Examined) -> tuple[str, str, str]:
+def places(one: Examined) -> tuple[str, str, str]:
     """The keys it may have: the plain name in its series, or where that is taken one with its hash."""
     uids = (*one.series, one.sop_instance_uid)
     return (
@@ -222,7 +223,8 @@ def _places(one: Examined) -> tuple[str, str, str]:
     )
 
 
-def _instance(one: Examined, key: str) -> Instance:
+def instance_at(one: Examined, key: str) -> Instance:
+    """The record of an object under one of its places."""
     return Instance(
         one.sop_instance_uid,
         one.sop_class_uid,
@@ -279,11 +281,11 @@ def _beside(storage: Storage, plan: _Plan) -> _Plan:
     Where that writer ended early, what lies there is registered by whoever brings the same object again.
     """
     one, message = plan.object, plan.conflict
-    places = _places(one)
-    for key in places[places.index(plan.instance.key) :]:
+    keys = places(one)
+    for key in keys[keys.index(plan.instance.key) :]:
         if key != plan.instance.key and storage.put(key, _bytes(one)):
-            return _Plan(one, _instance(one, key), message)
-        present, header = _present(storage, _instance(one, key))
+            return _Plan(one, instance_at(one, key), message)
+        present, header = present_at(storage, instance_at(one, key))
         if present.dataset_sha256 == one.dataset_sha256:
             return _Plan(one, present, message)
         message = message or conflict(one.header, header)
@@ -292,20 +294,30 @@ def _beside(storage: Storage, plan: _Plan) -> _Plan:
     )
 
 
-def _present(storage: Storage, instance: Instance) -> tuple[Instance, Attributes | None]:
+def present_at(storage: Storage, instance: Instance) -> tuple[Instance, Attributes | None]:
     """What lies under the key of an instance, and its header; None when it is no DICOM object."""
-    data = storage.get(instance.key)
-    sha256 = hashlib.sha256(data).hexdigest()
+    original = Original(storage, instance)
     try:
-        header = read_header(data)
+        header = read_header(original)
     except NotADicomObject:
-        return replace(instance, size=len(data), sha256=sha256, dataset_sha256=sha256), None
-    dataset_sha256 = hashlib.sha256(memoryview(data)[header.dataset_offset :]).hexdigest()
-    syntax = header.transfer_syntax
+        sha256 = _sha256(original)
+        return replace(instance, size=original.size, sha256=sha256, dataset_sha256=sha256), None
     found = replace(
-        instance, transfer_syntax=syntax, size=len(data), sha256=sha256, dataset_sha256=dataset_sha256
+        instance,
+        transfer_syntax=header.transfer_syntax,
+        size=original.size,
+        sha256=_sha256(original),
+        dataset_sha256=_sha256(original, header.dataset_offset),
     )
     return found, header.dataset
+
+
+def _sha256(original: Original, start: int = 0) -> str:
+    digest = hashlib.sha256()
+    while chunk := original.read(start, start + _BITE):
+        digest.update(chunk)
+        start += len(chunk)
+    return digest.hexdigest()
 
 
 def _late(storage: Storage, plan: _Plan, others: dict[str, list[Instance]]) -> _Plan:
@@ -339,10 +351,10 @@ def _quarantine(storage: Storage, bad: Sequence[Unusable], taken: Taken) -> list
         storage.discard(staged)
         raise
     created = storage.publish(staged)[1::2]
-    return [one if new else _noted(storage, one) for one, new in zip(kept, created, strict=True)]
+    return [one if new else noted(storage, one) for one, new in zip(kept, created, strict=True)]
 
 
-def _noted(storage: Storage, refused: Refused) -> Refused:
+def noted(storage: Storage, refused: Refused) -> Refused:
     """What the note says that was there before; the catalog is to say the same."""
     try:
         return Refused(**json.loads(storage.get(layout.quarantine_note_key(refused.sha256))))

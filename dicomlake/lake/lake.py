@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dicomlake.catalog import reader
 from dicomlake.catalog.clinical_rows import rematch
-from dicomlake.lake.seeing import Seeing
+from dicomlake.lake.networking import Networking
 from dicomlake.records import Finding, Instance, SeriesKey, Volume
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ONE = {
 }
 
 
-class Lake(Seeing):
+class Lake(Networking):
     """An archive of DICOM objects in one folder. Made by `dicomlake.open`; safe to use from many threads."""
 
     # ---- putting in ---------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ studies/<study>/<series>/volumes/<n>.zarr        or <n>~<version>.zarr, see `vol
 quarantine/<sha256>.bin  .json
 annotations/<number>-<kind>-<hash>.json          the journal of labels, clinical tables, frozen cohorts
 .staging/                                        what is being written; nothing in it is stored yet
+receivers/<token>.json  .lock                    what receivers that run tell other processes
+pulls/                                           journals of pulls, which identify patients
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ STUDIES = "studies"
 QUARANTINE = "quarantine"
 ANNOTATIONS = "annotations"  # its keys: `catalog.journal`, which may not import this
 STAGING = ".staging"
+ARRIVING = f"{STAGING}/arriving/object"  # stands for the key of an object until its header was read
 
 # PS3.5 section 9.1: components of digits between single dots, 64 characters at most. A component
 # with a leading zero is not conformant, but common and harmless here. Asking for a digit on both

@@ -23,8 +23,9 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -43,8 +44,11 @@ from dicomlake.storage.objectstore import (
 )
 
 _Parts = tuple[str, ...]
+_Identity = tuple[int, int]  # device and inode
 
 _LOCK = "lock"
+_REMEMBERED = 1 << 14  # folders
+_OPEN_FOLDERS = 8  # at once; six descriptors each
 
 
 class LocalStorage(Storage):
@@ -58,6 +62,7 @@ class LocalStorage(Storage):
         self._root = os.path.realpath(root)
         self._lock = threading.Lock()
         self._own_writer: _Writer | None = None
+        self._durable: dict[_Parts, _Identity] = {}  # folders whose names are known to be on the disk
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"
@@ -81,17 +86,29 @@ class LocalStorage(Storage):
         """See Storage.publish."""
         try:
             places = [key_parts(one.key) for one in staged]
-            folders = {parts[:-1] for parts in places}
-            files.in_threads(self._sync_staged, staged)
-            for parts in folders:  # all of them first: where this fails, nothing is visible yet
+            folders = sorted({parts[:-1] for parts in places})
+            files.in_threads(self._sync_staged, [one for one in staged if not one.durable])
+            with ExitStack() as stack:
+                # all of them first: where this fails, nothing is visible yet
+                if len(folders) <= _OPEN_FOLDERS:
+                    reached = {parts: self._reach(parts, stack) for parts in folders}
+                    created = self._appear(staged, places, {p: one.folder for p, one in reached.items()})
+                    # also where a key existed: whoever published it may not have come this far yet
+                    self._sync_reached(reached)
+                    return created
+            for parts in folders:
                 with reporting("make the folder", "/".join(parts)), self._folder(parts, create=True):
                     pass
-            created = self._appear(staged, places)
-            # also where a key existed: whoever published it may not have come this far yet
+            created = self._appear(staged, places, {})
             self._sync_folders(folders)
             return created
         finally:
             self.discard(staged)
+
+    def make_durable(self, staged: Staged) -> Staged:
+        """See Storage.make_durable."""
+        self._sync_staged(staged)
+        return replace(staged, durable=True)
 
     def discard(self, staged: Iterable[Staged]) -> None:
         """See Storage.discard."""
@@ -155,6 +172,7 @@ class LocalStorage(Storage):
             if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 aside = self._path(self._temporary())
                 os.rename(name, aside, src_dir_fd=folder)
+                self._durable = {}  # a folder made in its place may have its inode
                 os.fsync(folder)
                 shutil.rmtree(aside)
 
@@ -273,11 +291,14 @@ class LocalStorage(Storage):
 
     # visibility and durability
 
-    def _appear(self, staged: Sequence[Staged], places: Sequence[_Parts]) -> Sequence[bool]:
+    def _appear(
+        self, staged: Sequence[Staged], places: Sequence[_Parts], opened: Mapping[_Parts, int]
+    ) -> Sequence[bool]:
         created = [False] * len(staged)
         order = sorted(range(len(staged)), key=lambda number: places[number][:-1])
         for parts, numbers in groupby(order, key=lambda number: places[number][:-1]):
-            with reporting("open the folder", "/".join(parts)), self._folder(parts) as folder:
+            given = nullcontext(opened[parts]) if parts in opened else self._folder(parts)
+            with reporting("open the folder", "/".join(parts)), given as folder:
                 for number in numbers:
                     one = staged[number]
                     with reporting("publish", one.key):
@@ -295,6 +316,41 @@ class LocalStorage(Storage):
         above_too = {parts[:depth] for parts in folders for depth in range(len(parts) + 1)}
         files.in_threads(self._sync_folder, sorted(above_too, reverse=True))  # a folder before the one above
 
+    def _reach(self, parts: _Parts, stack: ExitStack) -> _Reached:
+        """A folder, made where it is missing, with what has to be synced for its name to be durable."""
+        with reporting("make the folder", "/".join(parts)):
+            fd = os.open(self._root, files.FOLDER)
+            reached = _Reached(fd)
+            for depth, part in enumerate(parts, 1):
+                stack.callback(os.close, fd)
+                above, fd = fd, files.open_folder(fd, part, create=True)
+                status = os.fstat(fd)
+                identity = status.st_dev, status.st_ino
+                if self._durable.get(parts[:depth]) != identity:
+                    reached.fresh[parts[:depth]] = identity
+                    reached.above[parts[: depth - 1]] = above
+            stack.callback(os.close, fd)
+            reached.folder = fd
+            return reached
+
+    def _sync_reached(self, reached: Mapping[_Parts, _Reached]) -> None:
+        """As `_sync_folders`, without the folders above that this process has synced since they were there:
+        an fsync costs a flush of the disk even where there is nothing to write."""
+        wanted: dict[_Parts, int] = {}
+        fresh: dict[_Parts, _Identity] = {}
+        for parts, one in reached.items():
+            wanted |= {parts: one.folder} | one.above
+            fresh |= one.fresh
+
+        def sync(parts: _Parts) -> None:
+            with reporting("make durable", "/".join(parts)):
+                os.fsync(wanted[parts])
+
+        files.in_threads(sync, sorted(wanted, reverse=True))
+        if len(self._durable) > _REMEMBERED:
+            self._durable = {}
+        self._durable.update(fresh)
+
     def _sync_folder(self, parts: _Parts) -> None:
         with reporting("make durable", "/".join(parts)), self._folder(parts) as folder:
             os.fsync(folder)
@@ -305,6 +361,16 @@ class LocalStorage(Storage):
             raise FileNotFoundError(errno.ENOENT, "nothing was written into the staged folder")
         inside = [os.path.join(folder, name) for folder, *names in found for name in chain(*names)]
         files.in_threads(files.sync_path, [*inside, self._path(tree)])  # refuses symbolic links
+
+
+@dataclass(slots=True)
+class _Reached:
+    """An open folder, and by their parts: folders on the way to it whose names may not be durable, and the
+    open folders that those names are in."""
+
+    folder: int
+    fresh: dict[_Parts, _Identity] = field(default_factory=dict)
+    above: dict[_Parts, int] = field(default_factory=dict)
 
 
 class _Writer:

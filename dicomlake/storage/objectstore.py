@@ -24,7 +24,7 @@ from dicomlake.errors import StorageError, StorageFull
 from dicomlake.storage.layout import STAGING
 
 Chunk: TypeAlias = bytes | bytearray | memoryview
-Data: TypeAlias = Chunk | Path | Iterable[bytes]
+Data: TypeAlias = Chunk | Path | Iterable[Chunk]
 
 SWEEP_AGE_S = 3600.0
 """Leftovers younger than this stay: it guards writers on hosts between which file locks do not work."""
@@ -41,6 +41,7 @@ class Staged:
     key: str  # where it will be visible
     temporary: str  # the key it has until then
     size: int  # bytes
+    durable: bool = False  # by `make_durable`: `publish` need not do it again
 
 
 class Storage(Protocol):
@@ -66,6 +67,13 @@ class Storage(Protocol):
         objects that became visible before the error are complete and stay.
         """
         ...
+
+    def make_durable(self, staged: Staged) -> Staged:
+        """Do a part of what `publish` has to do ahead of it; still not visible.
+
+        For threads that stage one object each: what is left for the one that publishes all of them is small.
+        """
+        return staged
 
     def put(self, key: str, data: Data) -> bool:
         """Store one object; False where the key existed already."""

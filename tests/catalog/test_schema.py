@@ -44,7 +44,7 @@ def version(catalog: Catalog) -> int:
 
 def test_a_new_catalog_records_its_version(path: Path) -> None:
     catalog = Catalog.open(path)
-    assert version(catalog) == TODAY == 5
+    assert version(catalog) == TODAY == 6
     catalog.close()
 
 
