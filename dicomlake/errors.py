@@ -13,7 +13,13 @@
     ├── GeometryError            the frames do not form what was asked for
     ├── QuantityError            the object does not say what a quantity needs
     ├── UnsupportedPixels        no trusted decoder for these pixels
-    └── VolumeError              a volume is missing or cannot be opened
+    ├── VolumeError              a volume is missing or cannot be opened
+    └── NetworkError             something between machines
+        ├── SettingsError        settings of a receiver, peer or TLS that cannot be used
+        ├── CannotListen         the port, or a process that receives, is not to be had
+        ├── NotArrived           what was waited for did not come in time; also a TimeoutError
+        ├── AddressError         not an address like AE@HOST:PORT
+        └── PeerError            a peer cannot be reached, or does not do what was asked
 
 No message holds the value of an identifying attribute: keywords, tags, UIDs, counts and
 paths that the caller gave, nothing else.
@@ -83,3 +89,34 @@ class UnsupportedPixels(DicomlakeError):
 
 class VolumeError(DicomlakeError):
     """A volume is missing, damaged or cannot be opened."""
+
+
+class NetworkError(DicomlakeError):
+    """Something between machines."""
+
+
+class SettingsError(NetworkError):
+    """Settings of a receiver, a peer or TLS that cannot be used; names the file and the key."""
+
+
+class CannotListen(NetworkError):
+    """The address or port is not to be had, or a process that is to receive could not begin."""
+
+
+class NotArrived(NetworkError, TimeoutError):
+    """What was waited for did not arrive in time."""
+
+
+class AddressError(NetworkError):
+    """Not the address of a peer."""
+
+
+class PeerError(NetworkError):
+    """A peer cannot be reached, or does not do what was asked.
+
+    temporary: whether the same may go well later.
+    """
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = temporary

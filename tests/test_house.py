@@ -50,7 +50,9 @@ HEAVY = {
     *("highdicom", "nibabel", "distributed", "ipywidgets", "anywidget"),
 }
 CONDA = {
-    **{"dask[array]": "dask-core", "duckdb": "python-duckdb", "matplotlib": "matplotlib-base"},
+    "dask[array]": "dask-core",
+    "duckdb": "python-duckdb",
+    "matplotlib": "matplotlib-base",
     "prometheus-client": "prometheus_client",
 }
 NOT_IN_CONDA = {"pysqlite3"}  # conda's own SQLite is new

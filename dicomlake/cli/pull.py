@@ -98,9 +98,8 @@ def command(
     A token for DICOMweb is taken from the environment, DICOMLAKE_TOKEN. The result has a row for each study
     and shows what was asked for. Exit status 1 when one is not wholly here.
     """
-    from dicomlake.errors import QueryError
+    from dicomlake.errors import AddressError, QueryError
     from dicomlake.lake.exchanging import pull
-    from dicomlake.network.requesting.failures import AddressError
     from dicomlake.network.requesting.pacing import Pacing
     from dicomlake.network.requesting.priors import Priors
     from dicomlake.network.requesting.pull import Options

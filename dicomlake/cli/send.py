@@ -44,9 +44,9 @@ def command(
 
     Exit status 1 when the peer has not acknowledged an object.
     """
+    from dicomlake.errors import AddressError
     from dicomlake.lake.exchanging import send
     from dicomlake.network.requesting.addresses import Address
-    from dicomlake.network.requesting.failures import AddressError
 
     *uids, place = what
     try:

@@ -13,6 +13,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.dicom.attributes import Attributes
@@ -30,6 +31,8 @@ from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Chunk, Staged, Storage
 
 IN_MEMORY = 16 << 20  # bytes of a data set that is held; a longer one goes to the disk while it comes
+_TINY = 64 << 10  # bytes whose hash costs no more than to have another thread make it
+_HASHERS = 2
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _log = logging.getLogger("dicomlake.receiver")
 
@@ -59,6 +62,7 @@ class Arrivals:
         self._on_stored = on_stored
         self._in_memory = in_memory
         self._own = threading.local()  # a HeaderReader for each thread
+        self._hashing = ThreadPoolExecutor(_HASHERS, thread_name_prefix="hashing")
         self._groups: Groups[Ready, Stored] = Groups(self._register)
 
     def store(self, request: StoreRequest, pieces: Iterator[memoryview]) -> Stored:
@@ -80,10 +84,12 @@ class Arrivals:
     def _store(self, arriving: _Arriving) -> Stored:
         request = arriving.request
         content: bytes | Iterator[Chunk] = arriving.whole() or arriving.onward()
+        data = content if isinstance(content, bytes) else None
+        hashes = None if data is None else self._hashed(arriving, data)
         staged = self._storage.stage(layout.ARRIVING, content)
         try:
-            ready = self._examined(arriving, staged, content if isinstance(content, bytes) else None)
-            ready.staged = self._storage.make_durable(ready.staged)
+            staged = self._storage.make_durable(staged)
+            ready = self._examined(arriving, staged, data, hashes() if hashes else arriving.hashes(None))
         except BaseException:
             self._storage.discard([staged])
             raise
@@ -93,6 +99,12 @@ class Arrivals:
         if stored.fresh and self._on_stored is not None and ready.object is not None:
             self._tell(ready.object, request)
         return stored
+
+    def _hashed(self, arriving: _Arriving, data: bytes) -> Callable[[], tuple[str, str]]:
+        """Begin to hash; gives the hashes. What is not tiny is hashed while it is written and synced."""
+        if len(data) < _TINY:
+            return lambda: arriving.hashes(data)
+        return self._hashing.submit(arriving.hashes, data).result
 
     def _register(self, group: Sequence[Ready]) -> list[Stored]:
         try:
@@ -124,11 +136,13 @@ class Arrivals:
 
     # ---- what it is ---------------------------------------------------------------------------------
 
-    def _examined(self, arriving: _Arriving, staged: Staged, data: bytes | None) -> Ready:
-        """Read the header of what is staged, and hash it where that was not done on the way."""
+    def _examined(
+        self, arriving: _Arriving, staged: Staged, data: bytes | None, hashes: tuple[str, str]
+    ) -> Ready:
+        """Read the header of what is staged."""
         request = arriving.request
         content = StagedContent(self._storage, staged) if data is None else BytesContent(data)
-        sha256, dataset_sha256 = arriving.hashes(data)
+        sha256, dataset_sha256 = hashes
         origin = f"C-STORE from {request.sender.calling}"
         try:
             header = self._headers().read(content if data is None else data)
@@ -198,10 +212,8 @@ class _Arriving:
 
     def whole(self) -> bytes | None:
         """The whole file, where it is short; else None, and `onward` gives what came and comes."""
-        of_dataset = self._digests[1]
         for piece in self._pieces:
             self._begun += piece
-            of_dataset.update(piece)  # now, while the sender goes on; the file while the disk writes it
             if self.size > self._in_memory:
                 return None
         return bytes(self._begun)
@@ -211,6 +223,7 @@ class _Arriving:
         begun, self._begun = self._begun, bytearray()
         of_file, of_dataset = self._digests
         of_file.update(begun)
+        of_dataset.update(memoryview(begun)[len(self.head) :])
         yield begun
         del begun
         for piece in self._pieces:
@@ -223,6 +236,7 @@ class _Arriving:
         of_file, of_dataset = self._digests
         if data is not None:
             of_file.update(data)
+            of_dataset.update(memoryview(data)[len(self.head) :])
         return of_file.hexdigest(), of_dataset.hexdigest()
 
 

@@ -61,7 +61,7 @@ class Work(Protocol):
     """
 
     def prepare(self) -> None:
-        """Something came, so there will be work soon; returns at once."""
+        """There will be work soon; returns at once."""
 
     def settle(self, key: SeriesKey) -> Settled:
         """Make a series visible with all its instances."""

@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from time import monotonic, sleep
 from typing import Any
 
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import CannotListen, DicomlakeError
 from dicomlake.listening.front import Front, Parts, Reception
 from dicomlake.network.seams import Sender, Stored, StoreRequest, Watcher
 from dicomlake.workers import Context, Worker, end_with_parent
@@ -24,10 +24,6 @@ log = logging.getLogger("dicomlake.network")
 _START_S = 60.0
 _GRACE_S = 10.0
 _AGAIN_S = 1.0  # before a process that ended is replaced, so that one that cannot live does not spin
-
-
-class NotListening(DicomlakeError):
-    """A process that was to receive could not begin."""
 
 
 class Fronts:
@@ -56,7 +52,7 @@ class Fronts:
         return [hand.process.pid for hand in self._hands if hand.process.pid is not None]
 
     def start(self) -> None:
-        """Begin to receive. Raises NotListening when a process cannot."""
+        """Begin to receive. Raises CannotListen when a process cannot."""
         self._hands = [self._hire() for _ in range(self._reception.config.processes)]
         for hand in self._hands:
             hand.ready()
@@ -146,14 +142,14 @@ class _Hand:
         return "unknown" if code is None else signal.Signals(-code).name if code < 0 else f"status {code}"
 
     def ready(self) -> None:
-        """Wait until it receives. Raises NotListening."""
+        """Wait until it receives. Raises CannotListen."""
         try:
             told = self.pipe.recv() if self.pipe.poll(_START_S) else "it did not begin in time"
         except (EOFError, OSError):
             told = "it ended at once"
         if told is not None:
             self.process.kill()
-            raise NotListening(f"a process cannot receive: {told}")
+            raise CannotListen(f"a process cannot receive: {told}")
 
     def tell(self, drain_s: float) -> None:
         """Ask it to end within so many seconds."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dicomlake.catalog import reader
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.mirror import Mirror
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import CannotListen
 from dicomlake.listening.building import Elsewhere, Here, Work
 from dicomlake.listening.committing import Committer
 from dicomlake.listening.events import EventLog, Watchers, now
@@ -53,10 +53,6 @@ class Site:
     storage: Storage
     mirror: Mirror
     volumes: Mode = "copy"
-
-
-class CannotListen(DicomlakeError):
-    """The address or the port is not to be had."""
 
 
 class Receiver:

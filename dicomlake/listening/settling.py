@@ -16,7 +16,7 @@ from typing import Any
 
 from dicomlake.catalog import lately, reader, writer
 from dicomlake.catalog.catalog import Catalog
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import DicomlakeError, NotArrived
 from dicomlake.listening.building import Work
 from dicomlake.listening.events import Event
 from dicomlake.listening.ledger import Ledger
@@ -28,12 +28,9 @@ from dicomlake.storage.objectstore import Storage
 _SETTLE_AGAIN_S = (2.0, 10.0, 60.0, 300.0)  # and so on: what was acknowledged must become visible
 _BUILD_AGAIN_S = (5.0, 60.0, 600.0)  # and then no more: it is a property of the series
 _EXPECT_EVERY_S = 1.0
+_AHEAD_S = 5.0  # before the first series is due, what works on it is started
 _INDEX_EVERY_S = 60.0  # at least, however many series settle
 _FINDING = "settle_failed"
-
-
-class NotArrived(DicomlakeError, TimeoutError):
-    """What was waited for did not arrive in time."""
 
 
 class Settler:
@@ -77,6 +74,7 @@ class Settler:
         self._batch = 0  # series that settle before words are indexed
         self._indexed = time.monotonic()
         self._prepared = self._stopping = False
+        self._ahead_s = min(quiet_s / 2, _AHEAD_S)
         self._thread = Thread(target=self._run, daemon=True, name="settler")
 
     # ---- life ---------------------------------------------------------------------------------------------
@@ -129,9 +127,6 @@ class Settler:
                 self._ask.add(key)
             if begins:
                 self._changed.notify_all()
-            first, self._prepared = not self._prepared, True
-        if first:
-            self._work.prepare()
 
     def stored(self, request: StoreRequest, result: Stored) -> None:
         """`arrived`, for what a sink answered; nothing where the lake had the object before."""
@@ -248,6 +243,8 @@ class Settler:
         """Seconds until something is due; called with the lock."""
         at = time.monotonic()
         times = [due for one in self._ledger.live if (due := one.due_at(self._rules)) is not None]
+        if not self._prepared:
+            times = [due - self._ahead_s for due in times]
         times += self._ledger.study_dues(self._study_quiet_s).values()
         if self._look_s is not None:
             times.append(looked + self._look_s)
@@ -290,6 +287,9 @@ class Settler:
         with self._changed:
             for one in self._ledger.live:
                 due = one.due_at(self._rules)
+                if due is not None and due - self._ahead_s <= at and not self._prepared:
+                    self._prepared = True  # not when the first object comes: those who send are still at it
+                    self._work.prepare()
                 if due is None or due > at:
                     continue
                 one.begin()

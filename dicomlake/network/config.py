@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from dicomlake.errors import SettingsError
 from dicomlake.network import toml
 from dicomlake.network.limits import Limits
 from dicomlake.network.peers import Peers, PeersSource, address_of
 from dicomlake.network.peers import ae_title as read_title
 from dicomlake.network.tls import TlsFiles
-from dicomlake.network.toml import SettingsError
 
 LogFormat = Literal["text", "json"]
 Conflict = Literal["success", "warning", "failure"]

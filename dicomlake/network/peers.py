@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from dicomlake.errors import SettingsError
 from dicomlake.network import toml
 from dicomlake.network.seams import Operation
-from dicomlake.network.toml import SettingsError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicomlake.network.toml import SettingsError
+from dicomlake.errors import SettingsError
 
 PROFILE = "BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile"
 SUITES = (

@@ -8,11 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dicomlake.errors import DicomlakeError
-
-
-class SettingsError(DicomlakeError):
-    """A setting of the receiver, an entry of its list of peers or a file of its TLS cannot be used."""
+from dicomlake.errors import SettingsError
 
 
 def read(path: Path) -> dict[str, Any]:

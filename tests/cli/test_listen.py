@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 import dicomlake
 from dicomlake.cli import listen
 from dicomlake.cli.app import app as whole
+from dicomlake.errors import SettingsError
 from dicomlake.network.config import ReceiverConfig
 from dicomlake.network.peers import Peers
 from dicomlake.network.tls import TlsFiles
-from dicomlake.network.toml import SettingsError
 from tests.objects import dataset
 from tests.support import PROJECT
 

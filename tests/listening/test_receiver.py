@@ -19,10 +19,9 @@ import pydicom
 import pytest
 
 import dicomlake
-from dicomlake.errors import CatalogError
+from dicomlake.errors import CannotListen, CatalogError, SettingsError
 from dicomlake.listening.fronts import Fronts
-from dicomlake.listening.receiver import CannotListen, Receiver
-from dicomlake.network.toml import SettingsError
+from dicomlake.listening.receiver import Receiver
 from tests.network.raw import Raw, dataset_of, digest, store, until
 from tests.objects import ROOT, dicom, series
 from tests.support import real_data_folder

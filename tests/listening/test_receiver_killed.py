@@ -92,7 +92,7 @@ def test_nothing_that_was_acknowledged_is_lost_by_kill_9_of_any_process(tmp_path
             for one in opened.instances(row):
                 held = digest(dataset_of(opened.original(one)))
                 assert acknowledged.get(one.sop_instance_uid, held) == held
-        # a file that was in its place when its writer was killed before the commit: its sender knows of nothing
+        # files that were in place when their writer was killed before the commit: nobody was told of them
         left = {finding.kind: finding.scope for finding in opened.verify().findings}
         assert left.keys() <= {"uncatalogued"}
     assert list((lake / ".staging").glob("*/*")) == []

@@ -22,14 +22,14 @@ import pytest
 
 import dicomlake
 from dicomlake.catalog import network, reader
-from dicomlake.errors import StorageError
+from dicomlake.errors import NotArrived, StorageError
 from dicomlake.listening import building
 from dicomlake.listening.building import Elsewhere, Here, Outcome, Settled
 from dicomlake.listening.events import Event, EventLog
 from dicomlake.listening.expecting import combined, from_catalog
 from dicomlake.listening.logs import LogWatcher
 from dicomlake.listening.metrics import Metrics
-from dicomlake.listening.settling import NotArrived, Settler
+from dicomlake.listening.settling import Settler
 from dicomlake.listening.status import status
 from dicomlake.listening.tracked import Expectation
 from dicomlake.records import SeriesKey

@@ -15,11 +15,11 @@ import pytest
 
 import dicomlake
 from dicomlake.cli.listen import command
+from dicomlake.errors import SettingsError
 from dicomlake.network.config import ReceiverConfig, is_loopback
 from dicomlake.network.limits import Limits
 from dicomlake.network.peers import _KEYS, Peers
 from dicomlake.network.tls import TlsFiles
-from dicomlake.network.toml import SettingsError
 from tests.support import PROJECT
 
 FULL = """

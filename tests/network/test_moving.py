@@ -13,10 +13,9 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 
-from dicomlake.errors import CatalogError
+from dicomlake.errors import CatalogError, PeerError
 from dicomlake.network.peers import Peer
 from dicomlake.network.requesting.associations import Waits
-from dicomlake.network.requesting.failures import PeerError
 from dicomlake.network.requesting.outgoing import Original, Outgoing
 from dicomlake.network.seams import Cancelled, Reply
 from dicomlake.network.services.finding import Found

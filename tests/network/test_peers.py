@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pynetdicom._validators import validate_ae
 
+from dicomlake.errors import SettingsError
 from dicomlake.network.peers import OPERATIONS, TO_STORE, Peer, Peers, address_of, ae_title, network_of
-from dicomlake.network.toml import SettingsError
 
 
 def nowhere(name: str) -> Sequence[str]:

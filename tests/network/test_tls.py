@@ -16,6 +16,7 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 
+from dicomlake.errors import SettingsError
 from dicomlake.network.limits import Limits
 from dicomlake.network.peers import Peers
 from dicomlake.network.plain import PlainServer
@@ -29,7 +30,6 @@ from dicomlake.network.tls import (
     server_context,
     validity,
 )
-from dicomlake.network.toml import SettingsError
 from tests.network.certificates import Authority, needs_openssl, openssl
 from tests.network.collecting import Collecting, Noting
 from tests.objects import dataset, dicom

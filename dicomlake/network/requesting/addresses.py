@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from dicomlake.network.requesting.failures import AddressError
+from dicomlake.errors import AddressError
 
 _FORM = "write it as AE@HOST:PORT, for example ORTHANC@pacs.example.org:4242"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dicomlake.errors import PeerError
 from dicomlake.network.requesting.addresses import Address
-from dicomlake.network.requesting.failures import Lost, PeerError
+from dicomlake.network.requesting.failures import Lost
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association

@@ -8,10 +8,10 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from dicomlake.errors import PeerError
 from dicomlake.network.limits import Limits
 from dicomlake.network.peers import Peer, Peers
 from dicomlake.network.requesting.addresses import Address
-from dicomlake.network.requesting.failures import PeerError
 from dicomlake.network.seams import Sink
 
 _DRAIN_S = 10.0

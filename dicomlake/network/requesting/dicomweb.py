@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 from dicomlake.dicom import standard
+from dicomlake.errors import PeerError
 from dicomlake.network.requesting.addresses import web_root
 from dicomlake.network.requesting.associations import Waits
-from dicomlake.network.requesting.failures import Lost, PeerError
+from dicomlake.network.requesting.failures import Lost
 from dicomlake.network.requesting.multipart import File, boundary_of, file_of, parts
 from dicomlake.network.requesting.studies import (
     INSTANCE_KEYS,

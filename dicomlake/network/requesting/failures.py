@@ -1,23 +1,8 @@
-"""What can go wrong with a peer."""
+"""What ends an association that we opened."""
 
 from __future__ import annotations
 
-from dicomlake.errors import DicomlakeError
-
-
-class AddressError(DicomlakeError):
-    """An address of a peer that cannot be understood."""
-
-
-class PeerError(DicomlakeError):
-    """A peer that cannot be reached, refuses, or went away.
-
-    temporary: whether the same may work a little later.
-    """
-
-    def __init__(self, message: str, *, temporary: bool = False) -> None:
-        super().__init__(message)
-        self.temporary = temporary
+from dicomlake.errors import PeerError
 
 
 class Lost(PeerError):

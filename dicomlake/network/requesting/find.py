@@ -8,10 +8,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dicomlake.dicom import standard
-from dicomlake.errors import BrokenObject
+from dicomlake.errors import BrokenObject, PeerError
 from dicomlake.network.requesting import answers
 from dicomlake.network.requesting.associations import Context, accepted, ask
-from dicomlake.network.requesting.failures import PeerError
 from dicomlake.network.services import identifiers
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from email.message import Message
 from typing import NamedTuple
 
 from dicomlake.dicom.walk import Raw, Short, take_one
-from dicomlake.network.requesting.failures import Lost, PeerError
+from dicomlake.errors import PeerError
+from dicomlake.network.requesting.failures import Lost
 
 _MOST_HEAD = 1 << 20  # bytes of part headers, or of File Meta Information
 

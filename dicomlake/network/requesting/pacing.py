@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicomlake.network.requesting.failures import AddressError
+from dicomlake.errors import AddressError
 
 _WINDOW = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)-([01]?\d|2[0-3]):([0-5]\d)")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(studies/min|studies/h|MB/s)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicomlake.network.requesting.failures import PeerError
+from dicomlake.errors import PeerError
 from dicomlake.network.requesting.studies import Source, Study
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import AddressError, DicomlakeError, PeerError
 from dicomlake.network.requesting.addresses import Address, checked_title, is_web, web_root
 from dicomlake.network.requesting.associations import Waits
-from dicomlake.network.requesting.failures import AddressError, PeerError
 from dicomlake.network.requesting.find import Root
 from dicomlake.network.requesting.journal import Journal
 from dicomlake.network.requesting.pacing import Pacer, Pacing

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
+from dicomlake.errors import PeerError
 from dicomlake.network import statuses
 from dicomlake.network.requesting import answers
 from dicomlake.network.requesting.addresses import Address
 from dicomlake.network.requesting.associations import Context, Waits, ask, associated
 from dicomlake.network.requesting.contexts import get_contexts
-from dicomlake.network.requesting.failures import PeerError
 from dicomlake.network.requesting.find import (
     MODELS,
     UNCOMPRESSED,

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dicomlake.dicom.headers import read_header
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import DicomlakeError, PeerError
 from dicomlake.network.requesting import answers
 from dicomlake.network.requesting.addresses import Address, checked_title
 from dicomlake.network.requesting.associations import Waits, accepted, associated, store
-from dicomlake.network.requesting.failures import Lost, PeerError
+from dicomlake.network.requesting.failures import Lost
 from dicomlake.network.requesting.outgoing import Outgoing, data_set
 from dicomlake.network.requesting.proposing import Batch, batches, flaw, way
 from dicomlake.network.requesting.send_report import (

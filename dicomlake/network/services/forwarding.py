@@ -7,11 +7,10 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dicomlake.dicom.headers import read_header
-from dicomlake.errors import DicomlakeError
+from dicomlake.errors import DicomlakeError, PeerError
 from dicomlake.network.peers import Peer
 from dicomlake.network.requesting.addresses import Address
 from dicomlake.network.requesting.associations import Waits, accepted, associated, store
-from dicomlake.network.requesting.failures import PeerError
 from dicomlake.network.requesting.outgoing import Outgoing, data_set
 from dicomlake.network.requesting.proposing import Batch, batches, way
 from dicomlake.network.requesting.transcoding import transcoded

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicomlake.errors import AddressError, PeerError
 from dicomlake.network.requesting import wanted
-from dicomlake.network.requesting.failures import AddressError, Lost, PeerError
+from dicomlake.network.requesting.failures import Lost
 from dicomlake.network.requesting.multipart import boundary_of, file_of, parts
 from dicomlake.network.requesting.priors import Priors
 from dicomlake.network.requesting.pull import pull

@@ -19,12 +19,11 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from dicomlake.errors import QueryError
+from dicomlake.errors import AddressError, QueryError
 from dicomlake.network.requesting import wanted
 from dicomlake.network.requesting.addresses import Address
 from dicomlake.network.requesting.associations import Waits
 from dicomlake.network.requesting.destination import receiving
-from dicomlake.network.requesting.failures import AddressError
 from dicomlake.network.requesting.outgoing import Original
 from dicomlake.network.requesting.pacing import Pacer, Pacing, Window
 from dicomlake.network.requesting.priors import Priors

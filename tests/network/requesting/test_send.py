@@ -19,10 +19,9 @@ from pynetdicom.dsutils import split_dataset
 from dicomlake.dicom.headers import read_header
 from dicomlake.dicom.pixels import FrameReader
 from dicomlake.dicom.walk import InMemory
-from dicomlake.errors import UnsupportedPixels
+from dicomlake.errors import AddressError, UnsupportedPixels
 from dicomlake.network.requesting.addresses import Address
 from dicomlake.network.requesting.associations import Waits
-from dicomlake.network.requesting.failures import AddressError
 from dicomlake.network.requesting.outgoing import Original
 from dicomlake.network.requesting.proposing import batches
 from dicomlake.network.requesting.send import send
