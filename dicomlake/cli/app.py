@@ -26,6 +26,7 @@ from dicomlake.cli import (
     status,
     verify,
     volumes,
+    watch,
 )
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ def common(
 
 
 for _verb in (
-    *(init, ingest, listen, pull, send, ls, query, search, sql, show),
+    *(init, ingest, listen, watch, pull, send, ls, query, search, sql, show),
     *(status, verify, rebuild, doctor, demo),
 ):
     app.command(_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)

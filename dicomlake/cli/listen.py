@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import signal
 import socket
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dicomlake.cli.common import LakeOption, examples, open_lake
+from dicomlake.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from dicomlake.network.config import ReceiverConfig
@@ -143,7 +143,7 @@ def command(
     }
     config = ReceiverConfig.of_lake(lake or Path()).but(**given).checked(open_to_all=open_to_all)
     _log(config, chosen=log_format is not None)
-    with _stopping() as stop, open_lake(lake, create=True) as opened:
+    with stopping() as stop, open_lake(lake, create=True) as opened:
         receiver = opened.listen(config=config, open_to_all=open_to_all, plain=plain)
         try:
             typer.echo(_ready(receiver, config, opened.path))
@@ -233,26 +233,6 @@ def _log(config: ReceiverConfig, *, chosen: bool) -> None:
     from dicomlake.listening import logs
 
     logs.configure(config.log_format, "WARNING" if sys.stdout.isatty() and not chosen else "INFO")
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the second one ends the program."""
-    stop = threading.Event()
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def first(_number: int, _frame: object) -> None:
-        stop.set()
-        for each in former:
-            signal.signal(each, signal.default_int_handler)
-
-    for number in former:
-        signal.signal(number, first)
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def notify(state: str) -> bool:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from dicomlake.ingest.report import Report
     from dicomlake.listening.receiver import Receiver
     from dicomlake.listening.status import Status
+    from dicomlake.listening.watching import After, WatchFolder
     from dicomlake.network.config import ReceiverConfig
     from dicomlake.network.peers import Peer, Peers
     from dicomlake.network.requesting.addresses import Address
@@ -122,6 +124,41 @@ class Networking(Seeing):
 
         whole: Any = self  # a Lake, which builds volumes
         return pull(whole, source, wanted, options=options, volumes=volumes)
+
+    def watch(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        settle_s: float = 5.0,
+        poll_s: float = 2.0,
+        after: After = "keep",
+        moved_to: str | os.PathLike[str] | None = None,
+        volumes: bool = True,
+    ) -> WatchFolder:
+        """Take in what comes to rest in a folder, until the watch is stopped.
+
+        `with lake.watch("incoming", after="move", moved_to="done") as watch: ...`
+        settle_s: how long a file must be at rest. poll_s: between two looks.
+        after: what becomes of files that are in the lake; "delete" only after the original was read again.
+        volumes: build those of series that got new instances. `watch.kept` lists what stays, and why.
+        """
+        from dicomlake.listening.watching import Proof, WatchFolder
+
+        whole: Any = self  # a Lake, which ingests
+
+        def take(files: list[Path]) -> Report:
+            report: Report = whole.ingest(*files, volumes=volumes, progress=False)
+            return report
+
+        return WatchFolder(
+            Path(folder),
+            take,
+            settle_s=settle_s,
+            poll_s=poll_s,
+            after=after,
+            moved_to=None if moved_to is None else Path(moved_to),
+            is_safe=Proof(self._catalog, self._storage) if after == "delete" else None,
+        ).start()
 
     def status(self, *, hours: float = 24.0) -> Status:
         """What came lately, what is due, what went wrong, and the receivers that run, in whatever process.

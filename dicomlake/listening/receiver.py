@@ -29,7 +29,7 @@ from dicomlake.listening.tallying import Tally
 from dicomlake.listening.webhooks import DEFAULT, Webhooks, read_secret
 from dicomlake.network import tls
 from dicomlake.network.config import ReceiverConfig
-from dicomlake.network.seams import Sender, Stored, StoreRequest, Watcher
+from dicomlake.network.seams import Sender, Stored, StoreRequest
 from dicomlake.network.server import Unwatched
 from dicomlake.network.services.commitment import Reference
 from dicomlake.records import SeriesKey
@@ -111,6 +111,7 @@ class Receiver:
             on_low=lambda free: self.events.tell("disk_low", detail=f"{free / 1e9:.1f} GB free"),
         )
         self._began = ""
+        self._stopping = False
 
     # ---- life -----------------------------------------------------------------------------------------
 
@@ -155,14 +156,29 @@ class Receiver:
 
     def _made_http(self, port: int) -> HttpServer:
         from dicomlake.ingest.arriving import Arrivals
+        from dicomlake.network.web.access import Tokens
         from dicomlake.network.web.app import app
         from dicomlake.network.web.serving import HttpServer
 
-        sink = _Told(Arrivals(self._site.catalog, self._site.storage), self._watcher)
-        served = app(sink, metrics=self.metrics, status=self.as_dict)
-        server = HttpServer(served, host=self.config.host, port=port)
+        config = self.config
+        served = app(
+            Arrivals(self._site.catalog, self._site.storage),
+            metrics=self.metrics,
+            status=self.as_dict,
+            health=self._health,
+            tokens=Tokens(config.http_tokens) if config.http_tokens else None,
+            watcher=self._watcher,
+            conflict=config.conflict_status,
+            called=self.ae_title,
+        )
+        context = tls.server_context(config.tls) if config.tls else None
+        server = HttpServer(served, config.host, port, tls=context)
         server.start()
         return server
+
+    def _health(self) -> str:
+        """Why nothing is taken at the moment; empty while objects are."""
+        return "draining" if self._stopping else ""
 
     def _complete(self, references: Sequence[Reference]) -> None:
         """A sender had the safety of these objects confirmed: it waits for no more, nor do their series."""
@@ -176,8 +192,10 @@ class Receiver:
 
         What is not settled by then is acknowledged and safe, and settles when the lake is opened again.
         """
-        if self._stopped.is_set():
+        if self._stopping:
+            self._stopped.wait()
             return
+        self._stopping = True
         left = self.config.drain_s if drain_s is None else drain_s
         deadline = time.monotonic() + left
         if self._front is not None:
@@ -292,20 +310,6 @@ class _Arrived(Unwatched):
     def closed(self, sender: Sender, how: str) -> None:  # noqa: ARG002
         """What it was told will come may be known by now."""
         self._settler.expectations_changed()
-
-
-class _Told:
-    """A sink whose results a watcher hears of."""
-
-    def __init__(self, sink: Any, watcher: Watcher) -> None:
-        self._sink, self._watcher = sink, watcher
-
-    def store(self, request: StoreRequest, pieces: Any) -> Stored:
-        """See Sink."""
-        started = time.perf_counter()
-        result: Stored = self._sink.store(request, pieces)
-        self._watcher.stored(request, result, time.perf_counter() - started)
-        return result
 
 
 def _bound(config: ReceiverConfig) -> sockets.socket:

@@ -46,7 +46,8 @@ class ReceiverConfig:
     webhook: a URL that is told when a series can be opened; None for none.
     webhook_secret: a file with the secret that signs what is sent there. webhook_events: the kinds that are
         sent (`listening.events`), the usual ones unless given.
-    http_port: for STOW-RS, /metrics and /healthz; None for none.
+    http_port: for STOW-RS, /metrics and /healthz; None for none. http_tokens: a file of bearer tokens
+        (`web.access.Tokens`); without it only this computer may use them.
     log_format: "text" for people, "json" for programs.
     """
 
@@ -65,6 +66,7 @@ class ReceiverConfig:
     webhook_secret: Path | None = None
     webhook_events: tuple[str, ...] = ()
     http_port: int | None = None
+    http_tokens: Path | None = None
     log_format: LogFormat = "text"
 
     @classmethod
@@ -87,7 +89,7 @@ class ReceiverConfig:
         table, where = tables.get("receiver", {}), f"{origin}, [receiver]"
         if not isinstance(table, dict):
             raise SettingsError(f"{origin}: the receiver is a table: write [receiver] above its settings")
-        toml.refuse_unknown(table, (*_PARSERS, "limits", "tls", "ae_title", "webhook_secret"), where)
+        toml.refuse_unknown(table, (*_PARSERS, *_FILES, "limits", "tls", "ae_title"), where)
         if "ae_title" in table:
             if "ae_titles" in table:
                 raise SettingsError(f"{where}: write `ae_title` or `ae_titles`, not both")
@@ -97,8 +99,8 @@ class ReceiverConfig:
         }
         if "peer" in tables:
             found["peers"] = Peers.parse(tables["peer"], origin)
-        if "webhook_secret" in table:
-            found["webhook_secret"] = folder / toml.text(table["webhook_secret"], "webhook_secret", where)
+        for key in _FILES & table.keys():
+            found[key] = folder / toml.text(table[key], key, where)
         if "limits" in table:
             found["limits"] = _limits(table["limits"], f"{origin}, [receiver.limits]")
         if "tls" in table:
@@ -216,6 +218,9 @@ def webhook_url(value: object, key: str = "webhook", where: str = "the webhook")
             f"{where}: the URL of `{key}` holds a password, and this file is no place for one"
         )
     return str(value)
+
+
+_FILES = frozenset({"webhook_secret", "http_tokens"})
 
 
 def _events(value: object, key: str, where: str) -> tuple[str, ...]:

@@ -33,7 +33,10 @@ quiet_s = 60
 drain_s = 5.5
 volumes = false
 webhook = "https://example.org/hook?of=lake"
+webhook_secret = "hook.secret"
+webhook_events = ["series_ready"]
 http_port = 8042
+http_tokens = "tokens"
 log_format = "json"
 
 [receiver.limits]
@@ -84,7 +87,10 @@ def test_all_settings_are_read() -> None:
             clients=False,
         ),
         webhook="https://example.org/hook?of=lake",
+        webhook_secret=Path("lake/hook.secret"),
+        webhook_events=("series_ready",),
         http_port=8042,
+        http_tokens=Path("lake/tokens"),
         log_format="json",
     )
     assert [peer.ae_title for peer in found.peers] == ["CT1"]
