@@ -41,7 +41,8 @@ def command(
 ) -> None:
     """Take in what comes to rest in a folder, until SIGTERM or Ctrl-C. What is deleted was proved first.
 
-    The lake is made when the folder is new or empty. What is refused stays where it is and is listed at the end.
+    The lake is made when the folder is new or empty. What is refused stays where it is, and is listed
+    at the end.
     """
     with (
         stopping() as stop,

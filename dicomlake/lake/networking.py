@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dicomlake.network.requesting.send_report import SendReport
     from dicomlake.network.requesting.wanted import Wanted
     from dicomlake.network.tls import TlsFiles
+    from dicomlake.widgets.monitor import Monitor
 
 
 class Networking(Seeing):
@@ -168,6 +169,19 @@ class Networking(Seeing):
         from dicomlake.listening.status import status
 
         return status(self._catalog, self.path, hours=hours)
+
+    def monitor(self, receiver: Receiver | None = None) -> Monitor:
+        """What arrives, what is due, what failed and why, with "try again": a widget that follows while seen.
+
+        receiver: of this process, which tells of every event; without it the lake is asked every two seconds,
+        whichever process receives. Names show only where they are asked for, and are never saved.
+        """
+        from dicomlake.listening.monitoring import LakeSource
+        from dicomlake.widgets.monitor import Monitor
+
+        if receiver is not None:
+            return receiver.monitor()
+        return Monitor(LakeSource(self._catalog, self._storage, self.path, self.settings.volumes))
 
     def arrivals(self, *, since: datetime | None = None, calling: str | None = None) -> pd.DataFrame:
         """One row an object that a peer sent: when, from whom, what became of it; the newest first.

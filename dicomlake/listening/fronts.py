@@ -31,6 +31,7 @@ class Fronts:
 
     def __init__(self, reception: Reception, socket: sockets.socket, watcher: Watcher) -> None:
         self._reception, self._socket, self._watcher = reception, socket, watcher
+        self._port = int(socket.getsockname()[1])
         self._hands: list[_Hand] = []
         self._lock = Lock()
         self._stopping = False
@@ -39,7 +40,7 @@ class Fronts:
     @property
     def port(self) -> int:
         """That all listen on."""
-        return int(self._socket.getsockname()[1])
+        return self._port
 
     @property
     def associations(self) -> int:

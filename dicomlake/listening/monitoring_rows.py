@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicomlake.catalog import underway
 from dicomlake.dicom import standard
 from dicomlake.listening.events import Event
 from dicomlake.records import SeriesKey
-from dicomlake.widgets.monitor.source import DiskRow, FailureRow, LogRow, ReceiverRow, SeriesRow
+
+if TYPE_CHECKING:  # widgets are heavy to import
+    from dicomlake.widgets.monitor.source import DiskRow, FailureRow, LogRow, ReceiverRow, SeriesRow
 
 _LOW, _LOW_SHARE = 5 << 30, 50  # bytes free, and the part of the device, that call for attention
 OF_SERIES = ("settle_failed", "volume_failed")

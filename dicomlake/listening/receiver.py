@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dicomlake.network.web.serving import HttpServer
+    from dicomlake.widgets.monitor import Monitor
 
 _BACKLOG = 1024
 
@@ -278,6 +279,15 @@ class Receiver:
     def metrics(self) -> bytes:
         """The figures in the text format of Prometheus."""
         return self._metrics.text()
+
+    def monitor(self) -> Monitor:
+        """What arrives here, what is due, what failed and why: a widget that follows while it is seen."""
+        from dicomlake.listening.monitoring import LakeSource, ReceiverSource
+        from dicomlake.widgets.monitor import Monitor
+
+        site = self._site
+        lake = LakeSource(site.catalog, site.storage, site.root, site.volumes)
+        return Monitor(ReceiverSource(self.events, self._settler, lake, self.as_dict))
 
     def as_dict(self) -> dict[str, Any]:
         """What it is and does, in JSON types, without identifying values."""

@@ -196,6 +196,7 @@ class Server:
         self.conflict_status = conflict_status
         self._address, self._tls, self._given = (host, port), tls, socket
         self._listener: sockets.socket | None = None
+        self._port = 0
         self._lock = threading.Lock()
         self._waiting: dict[_Connection, None] = {}  # in the order of their arrival
         self._active: dict[_Connection, None] = {}
@@ -205,8 +206,8 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port that it listens on; 0 before `start`."""
-        return int(self._listener.getsockname()[1]) if self._listener else 0
+        """The port that it listens on, or listened on; 0 before `start`."""
+        return self._port
 
     @property
     def associations(self) -> int:
@@ -221,6 +222,7 @@ class Server:
     def start(self) -> None:
         """Listen and answer, in threads of its own. Raises OSError where the port is not to be had."""
         self._listener = self._given or _listen(*self._address)
+        self._port = int(self._listener.getsockname()[1])
         self._wake, self._waken = sockets.socketpair()
         self._guard.start()
         self._acceptor.start()

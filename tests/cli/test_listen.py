@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import dicomlake
 from dicomlake.cli import listen
 from dicomlake.cli.app import app as whole
+from dicomlake.cli.stopping import stopping
 from dicomlake.errors import SettingsError
 from dicomlake.network.config import ReceiverConfig
 from dicomlake.network.peers import Peers
@@ -185,7 +186,7 @@ def test_a_receiver_that_ends_by_itself_is_a_failure(
 
 def test_the_first_signal_stops_and_the_second_interrupts() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with listen._stopping() as stop:
+    with stopping() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(5)
         with pytest.raises(KeyboardInterrupt):

@@ -11,9 +11,10 @@ from contextlib import suppress
 
 import pytest
 
+from dicomlake.errors import CannotListen
 from dicomlake.network.seams import Stored, StoreRequest
 from dicomlake.network.web.app import app
-from dicomlake.network.web.failures import CannotListen, Gone
+from dicomlake.network.web.failures import Gone
 from dicomlake.network.web.limits import WebLimits
 from dicomlake.network.web.serving import HttpServer
 from tests.network.collecting import Collecting
