@@ -131,8 +131,11 @@ def settle(connection: Connection, v: int, key: SeriesKey, headers: SeriesHeader
     return make_visible(connection, v, settling(key, headers, size))
 
 
-def make_visible(connection: Connection, v: int, ready: Settling) -> int:
-    """Make a series visible, whole: its row, headers, study and patient; return the row's id."""
+def make_visible(connection: Connection, v: int, ready: Settling, *, later: Sequence[str] = ()) -> int:
+    """Make a series visible: its row, headers, study and patient; return the row's id.
+
+    later: keys of originals that came too late to be among the headers; their turn is still to come.
+    """
     replace_current(connection, schema.study, v, ready.study, ("StudyInstanceUID",))
     replace_current(connection, schema.patient, v, ready.patient, ("PatientID", "IssuerOfPatientID"))
     _close(connection, schema.series, v, of_series(schema.series, ready.key))
@@ -142,7 +145,9 @@ def make_visible(connection: Connection, v: int, ready: Settling) -> int:
     _insert(connection, schema.series_header, row | {"digest": row_digest(row)})
     connection.execute(
         update(schema.instance)
-        .where(of_series(schema.instance, ready.key), schema.is_unsettled)
+        .where(
+            of_series(schema.instance, ready.key), schema.is_unsettled, schema.instance.c.key.not_in(later)
+        )
         .values(settled=1)
     )
     return series_id

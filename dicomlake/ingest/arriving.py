@@ -22,11 +22,12 @@ from dicomlake.dicom.headers import DEFLATED, Header, HeaderReader
 from dicomlake.errors import DicomlakeError, NotADicomObject, StorageError, StorageFull
 from dicomlake.ingest.examine import Examined, examined, unnamed
 from dicomlake.ingest.groups import Groups
-from dicomlake.ingest.quotas import Quotas
+from dicomlake.ingest.intact import is_intact
+from dicomlake.ingest.quotas import Quotas, Reserved
 from dicomlake.ingest.registering import Ready, register
 from dicomlake.ingest.sources import BytesContent
 from dicomlake.ingest.staged import StagedContent
-from dicomlake.records import Outcome, Refused, Sender, SeriesKey, Stored, StoreRequest
+from dicomlake.records import Instance, Outcome, Refused, Sender, SeriesKey, Stored, StoreRequest
 from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Chunk, Staged, Storage
 
@@ -71,15 +72,21 @@ class Arrivals:
         What `pieces` raises passes through, and nothing is kept.
         """
         arriving = _Arriving(request, pieces, self._in_memory)
+        kept = False
         try:
-            arriving.left = self._quotas.left(request.sender)
-            return self._store(arriving)
+            arriving.reserved = self._quotas.reserve(request.sender)
+            stored = self._store(arriving)
+            kept = stored.fresh
+            return stored
         except _OverQuota:
             return Stored("over_quota", "the sender's quota is used up", size=arriving.size)
         except (DicomlakeError, OSError) as error:
             if error is arriving.broken:
                 raise
             return _failed(error, arriving.size)
+        finally:
+            if arriving.reserved is not None:
+                arriving.reserved.end(kept=kept)
 
     def _store(self, arriving: _Arriving) -> Stored:
         request = arriving.request
@@ -93,11 +100,20 @@ class Arrivals:
         except BaseException:
             self._storage.discard([staged])
             raise
-        with self._quotas.counting(request.sender, ready.size) as count:
-            stored = self._groups.take(ready)
-            count(stored)
+        stored = self._taken(ready)
         if stored.fresh and self._on_stored is not None and ready.object is not None:
             self._tell(ready.object, request)
+        return stored
+
+    def _taken(self, ready: Ready) -> Stored:
+        """Register an object; where the lake has it already, its original is read again before we say so."""
+        stored = self._groups.take(ready)
+        while stored.outcome == "already" and (held := ready.held) is not None:
+            if _reads_well(self._storage, held):
+                self._storage.discard([ready.staged])
+                break
+            ready.distrusted |= {held.key}
+            stored = self._groups.take(ready)
         return stored
 
     def _hashed(self, arriving: _Arriving, data: bytes) -> Callable[[], tuple[str, str]]:
@@ -166,6 +182,13 @@ class Arrivals:
         return reader
 
 
+def _reads_well(storage: Storage, held: Instance) -> bool:
+    try:
+        return is_intact(storage, held)
+    except StorageError:
+        return False
+
+
 def _failed(error: DicomlakeError | OSError, size: int) -> Stored:
     if isinstance(error, OSError):
         outcome: Outcome = "full" if error.errno in _FULL else "failed"
@@ -178,9 +201,9 @@ class _OverQuota(Exception):
 
 
 class _Arriving:
-    """An object on its way in. size: bytes of the data set that came so far. left: how many may come.
+    """An object on its way in. size: bytes of the data set that came so far. broken: what `pieces` raised.
 
-    broken: what `pieces` raised.
+    reserved: of the sender's quota, None where there is none.
     """
 
     def __init__(self, request: StoreRequest, pieces: Iterator[memoryview], in_memory: int) -> None:
@@ -189,7 +212,7 @@ class _Arriving:
             request.sop_class_uid.strip("\0 "), request.sop_instance_uid.strip("\0 "), request.transfer_syntax
         )
         self.size = 0
-        self.left: int | None = None
+        self.reserved: Reserved | None = None
         self.broken: BaseException | None = None
         self._pieces = self._counted(pieces)
         self._in_memory = in_memory
@@ -206,7 +229,7 @@ class _Arriving:
                 self.broken = error
                 raise
             self.size += len(piece)
-            if self.left is not None and self.size > self.left:
+            if self.reserved is not None and not self.reserved.add(len(piece)):
                 raise _OverQuota
             yield piece
 

@@ -24,6 +24,7 @@ from dicomlake.storage import layout
 from dicomlake.storage.objectstore import Staged, Storage
 
 CHANGE = "receive"
+_REPLACED = "its original was gone or damaged: the same object took its place when it was sent again"
 _GONE = "the original of this object in the lake is gone: this one is kept beside its place"
 
 
@@ -32,6 +33,8 @@ class Ready:
     """An object that is staged and durable, and examined.
 
     object: None for one that is refused; then `refused` and `outcome` say why. size: of the data set, bytes.
+    held: the instance of the lake that it is, when the answer is "already"; it stays staged then, until the
+    original was read again. distrusted: keys of originals that were found damaged so.
     """
 
     request: StoreRequest
@@ -40,6 +43,8 @@ class Ready:
     object: Examined | None
     refused: Refused | None = None
     outcome: Outcome = "stored"
+    held: Instance | None = None
+    distrusted: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -67,19 +72,17 @@ class _Plan:
 
 
 def register(catalog: Catalog, storage: Storage, group: Sequence[Ready]) -> list[Stored]:
-    """Make a group visible and register it; afterwards it is durable. What was staged is gone in any case.
+    """Make a group visible and register it; afterwards it is durable.
 
+    What was staged is gone, also after an error; only what is in the lake already is left to the caller.
     Raises StorageError (StorageFull) or CatalogError when nothing of it was registered.
     """
     try:
         with catalog.database.shared(), catalog.database.write() as connection:
-            answers = _register(connection, storage, group)
+            return _register(connection, storage, group)
     except BaseException:
         storage.discard(ready.staged for ready in group)
         raise
-    unneeded = [r.staged for r, stored in zip(group, answers, strict=True) if stored.outcome == "already"]
-    storage.discard(unneeded)
-    return answers
 
 
 def _register(connection: Connection, storage: Storage, group: Sequence[Ready]) -> list[Stored]:
@@ -95,10 +98,10 @@ def _register(connection: Connection, storage: Storage, group: Sequence[Ready]) 
         for ready, answer in zip(group, answers, strict=True)
     ]
     new = [plan for plan in plans if not plan.again]
-    if new or refused:
+    if plans or refused:
         v = writer.begin_change(connection, CHANGE)
         instances.add(connection, v, instances.drafted([plan.instance for plan in new]))
-        writer.add_findings(connection, v, [found for plan in new for found in _findings(plan)])
+        writer.add_findings(connection, v, [found for plan in plans for found in _findings(plan)])
         writer.add_refused(connection, v, refused)
     network.add_arrivals(connection, list(_arrivals(group, answers)))
     return [stored for stored, _instance in answers]
@@ -111,9 +114,12 @@ def _plan(storage: Storage, ready: Ready, group: _Group) -> tuple[Stored, Instan
         assert ready.refused is not None
         return Stored(ready.outcome, ready.refused.reason, size=ready.size), None
     others = group.known.setdefault(one.sop_instance_uid, [])
-    same = [other for other in others if other.dataset_sha256 == one.dataset_sha256]
-    there = next((other for other in same if other.key in group.headers or _is_there(storage, other)), None)
+    same = [other for other in others if _is_this(one, other)]
+    there = next(
+        (other for other in same if other.key in group.headers or _is_there(storage, ready, other)), None
+    )
     if there is not None:
+        ready.held = there
         return Stored("already", "", there.series, ready.size), there
     lost = next((other for other in same if other.sha256 == one.sha256), None)
     if lost is not None:
@@ -128,8 +134,15 @@ def _plan(storage: Storage, ready: Ready, group: _Group) -> tuple[Stored, Instan
     return _told(plan)
 
 
-def _is_there(storage: Storage, instance: Instance) -> bool:
+def _is_this(one: Examined, other: Instance) -> bool:
+    """Whether it is the same object: the same bytes in another transfer syntax mean something else."""
+    return other.dataset_sha256 == one.dataset_sha256 and other.transfer_syntax == one.transfer_syntax
+
+
+def _is_there(storage: Storage, ready: Ready, instance: Instance) -> bool:
     """Whether an original lies where the catalog says: only then may its sender delete its own copy."""
+    if instance.key in ready.distrusted:
+        return False
     try:
         return storage.size(instance.key) == instance.size
     except StorageError:
@@ -159,8 +172,10 @@ def _told(plan: _Plan) -> tuple[Stored, Instance | None]:
 def _put_in_place(storage: Storage, plans: list[_Plan], bad: Sequence[Ready]) -> list[Refused]:
     """Make the planned originals, and what is refused, visible and durable."""
     for plan in plans:
-        if plan.object.data is None:  # its bytes would be gone if its place turned out to be taken
+        if plan.object.data is None and not plan.again:  # its bytes would be gone if its place were taken
             _find_room(storage, plan)
+        if plan.again:  # what lies there is not what it was: this one takes its place
+            storage.delete(plan.instance.key)
     files = [plan.staged for plan in plans]
     for ready in bad:
         assert ready.refused is not None
@@ -226,6 +241,9 @@ def _no_place(plan: _Plan) -> StorageError:
 
 def _findings(plan: _Plan) -> Iterator[Finding]:
     uid = plan.object.sop_instance_uid
+    if plan.again:
+        yield Finding("warning", "original_replaced", uid, _REPLACED)
+        return
     if plan.conflict:
         yield conflict_finding(uid, plan.conflict)
     yield from problem_findings(uid, plan.object.problems)

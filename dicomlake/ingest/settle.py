@@ -12,6 +12,7 @@ from dicomlake.errors import NotADicomObject, StorageError
 from dicomlake.records import Finding, Instance, SeriesKey
 from dicomlake.storage.objectstore import Storage
 
+_ATTEMPTS = 3  # at a series as a whole, while others add to it
 _ISSUER, _PATIENT = 0x00100021, 0x00100020
 
 
@@ -33,8 +34,10 @@ def settle(
 
     headers: by SOPInstanceUID, those at hand; the others are read from the originals.
     """
-    while not _settle(catalog, storage, key, headers or {}):
-        pass  # another process added instances meanwhile
+    known = dict(headers or {})
+    for attempt in range(_ATTEMPTS + 1):
+        if _settle(catalog, storage, key, known, whole=attempt < _ATTEMPTS):
+            return
 
 
 def settle_leftovers(catalog: Catalog, storage: Storage) -> None:
@@ -51,26 +54,38 @@ def settle_leftovers(catalog: Catalog, storage: Storage) -> None:
             settle(catalog, storage, key)
 
 
-def _settle(catalog: Catalog, storage: Storage, key: SeriesKey, headers: Mapping[str, Attributes]) -> bool:
-    """Whether the series is as it was when its headers were read."""
+def _settle(
+    catalog: Catalog, storage: Storage, key: SeriesKey, known: dict[str, Attributes], *, whole: bool
+) -> bool:
+    """Whether the series is visible; if `whole`, only as it was when its headers were read.
+
+    known: headers by SOPInstanceUID, those that are read meanwhile among them. Where not `whole`, what came
+    meanwhile is left unsettled: a series that always grows would never be visible.
+    """
     with catalog.read() as view:
         instances = reader.instances_of(view, key)
         everything = reader.instances_of(view, key, conflicts=True)
     found: list[tuple[str, Attributes]] = []
     lost: list[Finding] = []
     for instance in instances:
-        header = None if instance.conflict else headers.get(instance.sop_instance_uid)
+        uid = instance.sop_instance_uid
+        header = None if instance.conflict else known.get(uid)
         try:
-            found.append((instance.sop_instance_uid, header or read_original(storage, instance)))
+            found.append((uid, header or read_original(storage, instance)))
         except (StorageError, NotADicomObject) as error:
-            lost.append(Finding("error", "unreadable_original", instance.sop_instance_uid, str(error)))
+            lost.append(Finding("error", "unreadable_original", uid, str(error)))
+        else:
+            if not instance.conflict:
+                known[uid] = found[-1][1]
     if not found:
         return True
     ready = writer.settling(key, blocks.collect(found), sum(i.size for i in everything))
     with catalog.change("settle") as (connection, v):
-        if reader.instances_of(connection, key, conflicts=True) != everything:
+        now = reader.instances_of(connection, key, conflicts=True)
+        if now != everything and (whole or not set(everything) <= set(now)):
             return False
-        writer.make_visible(connection, v, ready)
+        later = [instance.key for instance in now if instance not in everything] if now != everything else []
+        writer.make_visible(connection, v, ready, later=later)
         writer.add_findings(connection, v, [*lost, *_mixed_patients(key, found)])
     return True
 

@@ -187,7 +187,7 @@ def _plan(storage: Storage, good: Sequence[Examined], batch: _Batch, taken: Take
     plans: list[_Plan] = []
     for one in good:
         others = batch.known.setdefault(one.sop_instance_uid, [])
-        same = [o for o in others if one.sha256 == o.sha256 or one.dataset_sha256 == o.dataset_sha256]
+        same = [o for o in others if one.sha256 == o.sha256 or _same_data_set(one, o)]
         planned = {p.instance.key for p in (*batch.plans, *plans)} if same else set()
         stored = [o for o in same if o.sha256 == one.sha256 and o.key not in planned]
         lost = next((o for o in stored if not storage.exists(o.key)), None)
@@ -207,6 +207,11 @@ def _plan(storage: Storage, good: Sequence[Examined], batch: _Batch, taken: Take
         others.append(instance)
         plans.append(_Plan(one, instance, message))
     return plans
+
+
+def _same_data_set(one: Examined, other: Instance) -> bool:
+    """The same bytes in another transfer syntax mean something else."""
+    return one.dataset_sha256 == other.dataset_sha256 and one.transfer_syntax == other.transfer_syntax
 
 
 def _entry(one: Examined, outcome: str, detail: str) -> Entry:

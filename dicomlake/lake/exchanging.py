@@ -65,21 +65,26 @@ def send(
 def pull(
     lake: Lake,
     source: Address | str,
-    wanted: Iterable[Wanted],
+    wanted: str | Iterable[str | Wanted],
     *,
     options: Options | None = None,
     volumes: bool = True,
 ) -> PullReport:
     """Fetch studies from a peer into a lake, as `network.requesting.pull.pull`; what is here is not fetched.
 
-    wanted: of `network.requesting.wanted`. options: its journal lies in the lake.
+    wanted: StudyInstanceUIDs, or what `network.requesting.wanted` makes of queries and tables. options: the
+    journal lies in the lake.
     volumes: build those of the series that got new instances.
     """
     from dicomlake.ingest.arriving import Arrivals
     from dicomlake.network.requesting import pull as pulling
+    from dicomlake.network.requesting.wanted import studies
 
     if lake.read_only:
         raise CatalogError("the lake is read-only: open one that can be written")
+    asked = [wanted] if isinstance(wanted, str) else list(wanted)
+    uids = [one for one in asked if isinstance(one, str)]
+    rows = studies(uids) + [one for one in asked if not isinstance(one, str)]
     chosen = dataclasses.replace(options or pulling.Options(), journal=lake.path / PULLS)
     fresh: dict[SeriesKey, None] = {}
     sink = Arrivals(
@@ -91,7 +96,7 @@ def pull(
             return holdings.instances_of_study(view, study_uid)
 
     try:
-        return pulling.pull(source, wanted, into=sink, held=held, options=chosen)
+        return pulling.pull(source, rows, into=sink, held=held, options=chosen)
     finally:
         _make_visible(lake, list(fresh), volumes, chosen.show)
 

@@ -109,15 +109,16 @@ class Networking(Seeing):
     def pull(
         self,
         source: Address | str,
-        wanted: Iterable[Wanted],
+        wanted: str | Iterable[str | Wanted],
         *,
         options: Options | None = None,
         volumes: bool = True,
     ) -> PullReport:
         """Fetch studies from a peer (C-FIND with C-MOVE or C-GET, or DICOMweb); what is here is not fetched.
 
-        source: AE@HOST:PORT, or the URL of a DICOMweb service. wanted: of `network.requesting.wanted`, by
-        UID, query or table. options: `network.requesting.pull.Options`: how, how fast, priors.
+        source: AE@HOST:PORT, or the URL of a DICOMweb service. wanted: StudyInstanceUIDs, or what
+        `network.requesting.wanted` makes of queries and tables. options: how, how fast, priors
+        (`network.requesting.pull.Options`).
         volumes: build those of the series that got new instances.
         A row for each study in the report; what failed is fetched by the same call again.
         """

@@ -99,6 +99,10 @@ class Reading:
             if not reader.unsettled(view):
                 return
         from dicomlake.ingest.settle import settle_leftovers
+        from dicomlake.listening.live import receivers
+
+        if receivers(self.path):  # they settle what they got, once it is complete
+            return
 
         settle_leftovers(self._catalog, self._storage)
 

@@ -20,7 +20,7 @@ from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.network import State
 from dicomlake.errors import DicomlakeError
 from dicomlake.listening.checking import Checked, Stopped, check
-from dicomlake.listening.register import Commitment, Register
+from dicomlake.listening.register import REPLACED, Commitment, Register
 from dicomlake.network import reporting
 from dicomlake.network.requesting.addresses import Address
 from dicomlake.network.requesting.associations import Waits
@@ -29,7 +29,6 @@ from dicomlake.network.services import commitment as service
 from dicomlake.network.services.commitment import Failed, Reference, Verdict
 from dicomlake.storage.objectstore import Storage
 
-REPLACED = "asked again: the answer is that to the later request"
 LEFT = "to be reported on a new association"
 NO_ADDRESS = "verified, not reported: add `address` to the peer"
 _SHOWN = 20  # damaged originals that are told of one by one
@@ -143,7 +142,7 @@ class Committer(service.Ledger):
                 rounds = self._rounds
             found = self._found(commitment)
             if found is None or found.state != "open":
-                return found.verdict if found else None
+                return found.verdict if found and found.checked else None
             with self._changed:
                 rest = until - time.monotonic()
                 if rest <= 0 or self._stopping or commitment in self._late:
@@ -287,6 +286,8 @@ class Committer(service.Ledger):
             self._register.put(replace(one, state="verified", failed=failed, next_at=next_at, detail=""))
         self._safe.pop(one.id, None)
         self._warn(one, failed)
+        if not failed:
+            self._complete(one.references)
         self.wake()
 
     def _warn(self, one: Commitment, failed: tuple[Failed, ...]) -> None:

@@ -17,6 +17,7 @@ from threading import Condition, Thread, current_thread
 from typing import Any, Self
 
 from dicomlake.network.seams import Sender, Stored, StoreRequest, Watcher
+from dicomlake.storage import layout
 
 KINDS = (
     *("association_opened", "association_closed", "association_refused"),
@@ -58,6 +59,11 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what it has, without what is empty."""
         return {name: value for name, value in asdict(self).items() if value not in ("", None)}
+
+
+def told_uid(uid: str) -> str:
+    """A UID as it may be told; what is none may be anybody's name."""
+    return layout.segment(uid) if uid else ""
 
 
 def now() -> str:
@@ -162,10 +168,11 @@ class EventLog(Watcher):
         study, series = result.series or ("", "")
 
         def make() -> Event:
-            return replace(_of(request.sender, kind), study_uid=study, series_uid=series, detail=detail)
+            of = _of(request.sender, kind)
+            return replace(of, study_uid=told_uid(study), series_uid=told_uid(series), detail=detail)
 
         alike = (kind, request.sender.association, study, series, detail)
-        self._add_together(alike, make, request.sop_instance_uid, seconds)
+        self._add_together(alike, make, told_uid(request.sop_instance_uid), seconds)
 
     def closed(self, sender: Sender, how: str) -> None:
         """See Watcher."""

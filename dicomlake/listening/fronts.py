@@ -112,7 +112,7 @@ class Fronts:
 
     def _replace(self) -> None:
         for number, hand in enumerate(self._hands):
-            if hand.gone:
+            if hand.gone and not self._stopping:
                 log.error("a process that received ended (%s): another takes its place", hand.how)
                 hand.end(0.0)
                 hand.pipe.close()

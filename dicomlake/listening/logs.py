@@ -18,7 +18,7 @@ from threading import Lock
 from typing import IO, Any, Literal
 
 from dicomlake.errors import DicomlakeError
-from dicomlake.listening.events import Event
+from dicomlake.listening.events import Event, told_uid
 from dicomlake.network.seams import Sender, Stored, StoreRequest, Watcher
 
 Format = Literal["text", "json"]
@@ -151,7 +151,7 @@ class LogWatcher(Watcher):
     def __init__(self, log: logging.Logger = logger) -> None:
         self._log, self._lock = log, Lock()
         self._sums: dict[str, _Sum] = {}
-        self._refused: dict[str, tuple[float, int]] = {}
+        self._refused: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def opened(self, sender: Sender) -> None:
         """See Watcher."""
@@ -164,9 +164,10 @@ class LogWatcher(Watcher):
         """See Watcher."""
         at = time.monotonic()
         with self._lock:
-            since, count = self._refused.get(reason, (0.0, 0))
+            who = (host, calling, reason)
+            since, count = self._refused.get(who, (0.0, 0))
             quiet = bool(since) and at - since < _EVERY_S
-            self._refused[reason] = (since, count + 1) if quiet else (at, 0)
+            self._refused[who] = (since, count + 1) if quiet else (at, 0)
             if len(self._refused) > 100:
                 self._refused.clear()
         if not quiet:
@@ -183,7 +184,7 @@ class LogWatcher(Watcher):
                 one.outcomes[result.outcome] += 1
                 one.bytes += result.size
         if first and result.outcome not in ("stored", "already"):
-            facts = {"status": result.outcome, "sop_instance_uid": request.sop_instance_uid}
+            facts = {"status": result.outcome, "sop_instance_uid": told_uid(request.sop_instance_uid)}
             words = "conflict" if result.outcome == "conflict" else "object not taken"
             self._say(logging.WARNING, words, words, request.sender, detail=result.detail, **facts)
 

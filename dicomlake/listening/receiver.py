@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dicomlake.widgets.monitor import Monitor
 
 _BACKLOG = 1024
+_LOOK_S = 5.0  # between two looks for what nobody could tell, as its process was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Receiver:
             builders=max(1, builders),
             on_event=self.events.add,
             expected=from_catalog(site.catalog),
+            look_s=_LOOK_S,
         )
         self._committer = Committer(
             site.catalog,

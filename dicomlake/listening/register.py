@@ -18,6 +18,7 @@ from dicomlake.network.services import mpps
 from dicomlake.network.services.commitment import Failed, Reference, Verdict
 from dicomlake.network.services.mpps import Step
 
+REPLACED = "asked again: the answer is that to the later request"
 _NEVER = "9999"  # sorts behind every time
 
 
@@ -56,6 +57,11 @@ class Commitment:
             row.attempts,
             result.get("detail", ""),
         )
+
+    @property
+    def checked(self) -> bool:
+        """Whether its references were looked at: only then does `failed` say anything."""
+        return self.state != "open" and self.detail != REPLACED
 
     @property
     def verdict(self) -> Verdict:

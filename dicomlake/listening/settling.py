@@ -18,7 +18,7 @@ from dicomlake.catalog import lately, reader, writer
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.errors import DicomlakeError, NotArrived
 from dicomlake.listening.building import Work
-from dicomlake.listening.events import Event
+from dicomlake.listening.events import Event, told_uid
 from dicomlake.listening.ledger import Ledger
 from dicomlake.listening.tracked import Expectation, Expected, Rules, Tracked
 from dicomlake.network.seams import Stored, StoreRequest
@@ -373,7 +373,7 @@ class Settler:
             self._changed.notify_all()
 
     def _tell(self, kind: str, one: Tracked, **facts: Any) -> None:
-        study, series = one.key
+        study, series = map(told_uid, one.key)
         self._say(Event(kind, study_uid=study, series_uid=series, calling=one.calling, **facts))
 
     def _say(self, event: Event) -> None:
@@ -386,7 +386,11 @@ class Settler:
             ready = self._ledger.take_ready_studies(time.monotonic(), self._study_quiet_s)
         for study in ready:
             detail = f"{study.failed} series failed" if study.failed else ""
-            self._say(Event("study_ready", study_uid=study.study_uid, count=study.instances, detail=detail))
+            self._say(
+                Event(
+                    "study_ready", study_uid=told_uid(study.study_uid), count=study.instances, detail=detail
+                )
+            )
 
 
 def _is(key: SeriesKey, study_uid: str | None, series: SeriesKey | str | None) -> bool:

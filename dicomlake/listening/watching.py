@@ -24,9 +24,9 @@ from dicomlake.catalog import reader
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.dicom.headers import read_header
 from dicomlake.errors import DicomlakeError
+from dicomlake.ingest.intact import is_intact
 from dicomlake.ingest.report import ALREADY, CONFLICT, STORED, Entry, Report
 from dicomlake.ingest.sources.items import printable
-from dicomlake.listening.checking import is_intact
 from dicomlake.storage.objectstore import Storage
 
 log = logging.getLogger("dicomlake.listening")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from dicomlake.network import dimse, statuses
 from dicomlake.network.conversation import Conversation
@@ -56,6 +56,7 @@ class Association:
         self._waiting: deque[tuple[Context, Command, bytes]] = deque()
         self.farewell = b""
         self._stopping = self._idle = self._open = False
+        self._since = monotonic()  # when it became idle
         self._broken: AssociationError | None = None
 
     def stop(self) -> None:
@@ -63,6 +64,11 @@ class Association:
         self._stopping = True
         if self._idle:
             self.wire.expire(Stopped("the receiver stops"))
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds for which nothing was asked; 0 while something is under way."""
+        return monotonic() - self._since if self._idle else 0.0
 
     def run(self) -> str:
         """Answer requests until the peer releases the association; returns how that is called."""
@@ -77,6 +83,7 @@ class Association:
         """Read a request and answer it."""
         while self._waiting:
             self._served(*self._waiting.popleft())
+        self._since = monotonic()
         self._idle = True  # before the look at _stopping, as `stop` does it the other way round
         if self._stopping:
             raise Stopped("the receiver stops")
@@ -158,8 +165,10 @@ class Association:
         status = statuses.store_status(result.outcome, conflict=self._conflict_status)
         number = command[dimse.MESSAGE_ID]
         assert isinstance(number, int)
-        self.send(context.number, dimse.store_response(sop_class, instance, number, status))
-        self._watcher.stored(request, result, perf_counter() - started)
+        try:
+            self.send(context.number, dimse.store_response(sop_class, instance, number, status))
+        finally:  # it is kept, whether the peer hears of it or not
+            self._watcher.stored(request, result, perf_counter() - started)
 
     def _kept(self, request: StoreRequest, pieces: Iterator[memoryview]) -> Stored:
         try:

@@ -86,6 +86,9 @@ class ReceiverConfig:
 
         origin: what errors call the file. Tables other than `receiver` and `peer` are for others.
         """
+        for name in tables.keys() - set(_TABLES):  # others are for others, but for slips of the pen
+            if toml.resembles(name, _TABLES[1:]):
+                raise SettingsError(f"{origin}: [{name}] is no table: {toml.nearest(name, _TABLES)}")
         table, where = tables.get("receiver", {}), f"{origin}, [receiver]"
         if not isinstance(table, dict):
             raise SettingsError(f"{origin}: the receiver is a table: write [receiver] above its settings")
@@ -220,6 +223,7 @@ def webhook_url(value: object, key: str = "webhook", where: str = "the webhook")
     return str(value)
 
 
+_TABLES = ("lake", "receiver", "peer")
 _FILES = frozenset({"webhook_secret", "http_tokens"})
 
 

@@ -99,7 +99,10 @@ class Peers:
             return cls.any()
         if isinstance(source, str | Path):
             return cls.read(Path(source))
-        return cls(tuple(source))._checked()
+        entries = tuple(source)
+        if not all(isinstance(entry, Peer) for entry in entries):
+            raise SettingsError('peers are `Peer(name, ae_title=…, networks=…)`, a TOML file, or "any"')
+        return cls(entries)._checked()
 
     @classmethod
     def read(cls, path: Path) -> Peers:
@@ -135,6 +138,15 @@ class Peers:
         here = [peer for peer in self.entries if peer.is_at(address)]
         exact = (peer for peer in here if peer.ae_title == title)
         return next(exact, next((peer for peer in here if peer.ae_title == ANY_TITLE), None))
+
+    def why_not(self, calling: str, host: str) -> str:
+        """Why `find` gives nobody, in few words of a fixed choice: they are counted and logged."""
+        title = calling.strip(" ")
+        if any(peer.ae_title == title for peer in self.entries):
+            return "unknown peer: its AE title is listed for other addresses"
+        if any(peer.ae_title.casefold() == title.casefold() for peer in self.entries):
+            return "unknown peer: its AE title is listed in other upper and lower case"
+        return "unknown peer" if self.knows(host) else "unknown peer: neither title nor address are listed"
 
     def knows(self, host: str) -> bool:
         """Whether any peer may call from an address: who may not is turned away before he says a word."""

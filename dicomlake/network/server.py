@@ -16,7 +16,8 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
-from time import monotonic
+from dataclasses import replace
+from time import monotonic, sleep
 from typing import Protocol
 
 from dicomlake.network import statuses
@@ -32,6 +33,8 @@ log = logging.getLogger("dicomlake.network")
 
 _BACKLOG = 1024
 _GRACE_S = 5.0
+_QUIET_S = 1.0  # without a message, after which an association is not waited for when the receiver stops
+_LAST_S = 2.0  # for the object at hand, once an association is asked to end
 
 
 class Admitted(Protocol):
@@ -119,7 +122,9 @@ class _Connection:
             return refusal
         peer = server.peers.find(request.calling, self.host)
         if peer is None:
-            return negotiation.CALLING_UNKNOWN
+            why = getattr(server.peers, "why_not", None)
+            unknown = negotiation.CALLING_UNKNOWN
+            return replace(unknown, why=why(request.calling, self.host)) if why else unknown
         agreement = server.negotiator.agree(request, peer.operations)
         token = secrets.token_hex(8)
         sender = Sender(request.calling, request.called, self.host, token, peer.name)
@@ -135,6 +140,12 @@ class _Connection:
             maximum=request.maximum,
             conflict_status=server.conflict_status,
         )
+        if not agreement.contexts:
+            may = ", ".join(sorted(peer.operations)) or "nothing"
+            log.warning(
+                "association %s of %s from %s: nothing that it proposed is offered or allowed; it may %s",
+                *(token, request.calling, self.host, may),
+            )
         if not server.admit(self, association, peer.associations):
             return negotiation.TOO_MANY
         self._accepted = pdu.accept(request, agreement.decided, agreement.roles, server.limits.pdu)
@@ -241,10 +252,11 @@ class Server:
             waiting, active = list(self._waiting), list(self._active)
         for connection in waiting:
             connection.wire.expire(Stopped("the receiver stops"), both=True)
+        _drain(active, deadline)
         for connection in active:
             assert connection.association is not None
             connection.association.stop()
-        _join([*waiting, *active], deadline)
+        _join([*waiting, *active], deadline + _LAST_S)
         with self._lock:
             left = [*self._waiting, *self._active]
         for connection in left:
@@ -377,6 +389,18 @@ def _listen(host: str, port: int) -> sockets.socket:
 def _host(address: object) -> str:
     host = str(address[0]) if isinstance(address, tuple) else ""
     return host.removeprefix("::ffff:") if "." in host else host
+
+
+def _drain(active: Collection[_Connection], deadline: float) -> None:
+    """Let associations that are at work come to their own end; those that say nothing are asked to."""
+    left = list(active)
+    while left and monotonic() < deadline:
+        for connection in left:
+            assert connection.association is not None
+            if connection.association.quiet_s > _QUIET_S:
+                connection.association.stop()
+        left = [connection for connection in left if connection.thread.is_alive()]
+        sleep(min(0.05, max(0.0, deadline - monotonic())))
 
 
 def _join(connections: Iterable[_Connection], deadline: float) -> None:

@@ -29,6 +29,11 @@ def refuse_unknown(table: Mapping[str, object], known: Iterable[str], where: str
             raise SettingsError(f"{where}: `{key}` is no setting: {nearest(key, known)}")
 
 
+def resembles(word: str, known: Iterable[str]) -> bool:
+    """Whether a word looks like a known one that was mistyped."""
+    return bool(difflib.get_close_matches(word.lower(), list(known), 1, 0.75))
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The remedy for a word that is not among the known ones."""
     known = sorted(known)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -184,11 +185,13 @@ def test_a_receiver_that_ends_by_itself_is_a_failure(
 # ---- signals and systemd ---------------------------------------------------------------------------------
 
 
-def test_the_first_signal_stops_and_the_second_interrupts() -> None:
+def test_the_first_signal_stops_one_at_once_again_does_not_count_a_later_one_interrupts() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stopping() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.6)
         with pytest.raises(KeyboardInterrupt):
             _terminate()
     assert signal.getsignal(signal.SIGTERM) is before

@@ -421,6 +421,72 @@ def test_a_quota_of_a_peer_is_kept_and_hurts_no_other(parts: Parts) -> None:
     assert_nothing_staged(parts)
 
 
+def test_bytes_on_their_way_are_of_the_quota_until_they_are_kept_or_given_back(parts: Parts) -> None:
+    size = len(sent(dicom(1))[1])
+    sink = Arrivals(parts.catalog, parts.storage, quotas=lambda _sender: size + size // 2)
+    meanwhile: list[str] = []
+
+    def halting(data: bytes, other: bytes) -> tuple[StoreRequest, Iterator[memoryview]]:
+        request, body = sent(data)
+
+        def coming() -> Iterator[memoryview]:
+            yield memoryview(body)[:-8]
+            meanwhile.append(store(sink, other).outcome)
+            if data == lost:
+                raise ConnectionError
+            yield memoryview(body)[-8:]
+
+        return request, coming()
+
+    lost, first, second = series(3)
+    with pytest.raises(ConnectionError):
+        sink.store(*halting(lost, second))
+    assert sink.store(*halting(first, second)).outcome == "stored", "what broke off holds nothing"
+    assert meanwhile == ["over_quota", "over_quota"]
+    assert [row.size for row in arrivals(parts)] == [size]
+    assert_nothing_staged(parts)
+
+
+def test_what_comes_again_gives_its_bytes_back(parts: Parts) -> None:
+    size = len(sent(dicom(1))[1])
+    sink = Arrivals(parts.catalog, parts.storage, quotas=lambda _sender: 2 * size)
+    first, second, third = series(3)
+    outcomes = [store(sink, data).outcome for data in (first, first, first, second, third)]
+    assert outcomes == ["stored", "already", "already", "stored", "over_quota"]
+
+
+@pytest.mark.parametrize("in_memory", [1 << 20, 0])
+def test_many_at_once_fill_a_quota_and_go_no_further(parts: Parts, in_memory: int) -> None:
+    size = len(sent(dicom(1))[1])
+    quota = 2 * size + size // 2
+    sink = Arrivals(parts.catalog, parts.storage, quotas=lambda _sender: quota, in_memory=in_memory)
+    begin, found = threading.Barrier(8), []
+
+    def work(data: bytes) -> None:
+        request, body = sent(data)
+        begin.wait(20)
+        found.append(sink.store(request, pieces(body, 64)).outcome)
+
+    threads = [threading.Thread(target=work, args=(data,)) for data in series(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["over_quota"] * 6 + ["stored"] * 2
+    with parts.catalog.read() as view:
+        assert network.bytes_of_peers(view) == {"scanner": 2 * size}
+    assert_nothing_staged(parts)
+
+
+def test_a_peer_without_a_quota_is_not_counted(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unasked(*_arguments: object) -> dict[str, int]:
+        raise AssertionError("the catalog is asked")
+
+    monkeypatch.setattr(network, "bytes_of_peers", unasked)
+    sink = Arrivals(parts.catalog, parts.storage, quotas=lambda _sender: None)
+    assert store(sink, dicom(1)).outcome == "stored"
+
+
 # ---- many at once -------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 import dicomlake
 from dicomlake.catalog import network
+from dicomlake.ingest import intact
 from dicomlake.lake import Lake
 from dicomlake.listening import checking, committing
 from dicomlake.listening.committing import NO_ADDRESS, Committer, Patience
@@ -229,7 +230,7 @@ def test_originals_are_read_again_in_pieces(lake: Lake, monkeypatch: pytest.Monk
         return data
 
     monkeypatch.setattr(lake._storage, "get", counted)
-    monkeypatch.setattr(checking, "_READ_BYTES", 100)
+    monkeypatch.setattr(intact, "_READ_BYTES", 100)
     found = checking.check(lake._catalog, lake._storage, [Reference(*PAIRS[0])])
     assert len(found.safe) == 1
     assert max(reads) == 100
@@ -541,3 +542,27 @@ def test_events_name_associations_and_counts_alone(lake: Lake) -> None:
         *("association", "calling", "called", "host", "detail", "count")
     }
     assert told.events[1][1]["detail"] == "3 safe, 1 not, on the association of the request"
+
+
+def test_a_request_that_was_replaced_unchecked_has_no_verdict(lake: Lake) -> None:
+    """Asked twice for objects that never came: nobody may take the first for "all are safe"."""
+    ghosts = [Reference(PAIRS[0][0], f"1.2.3.{number}") for number in range(5)]
+    one = committer(lake)
+    first, second = (one.open(TRANSACTION, SENDER, ghosts) for _ in range(2))
+    one.check_due()
+    assert one.verdict(first, 0.1) is None
+    late = committer(lake)  # of another process, which did not see it happen
+    late._asked[first] = TRANSACTION
+    assert late.verdict(first, 0.1) is None
+    found = one.verdict(second, 0.1)
+    assert found is None or len(found.failed) == 5
+
+
+def test_series_whose_objects_are_all_safe_are_told_to_be_complete(lake: Lake) -> None:
+    complete: list[set[str]] = []
+    one = committer(
+        lake, complete=lambda references: complete.append({r.sop_instance_uid for r in references})
+    )
+    one.open(TRANSACTION, SENDER, [Reference(*pair) for pair in PAIRS])
+    one.check_due()
+    assert complete == [{uid for _class, uid in PAIRS}]

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ import dicomlake
 from dicomlake.errors import CannotListen, CatalogError, SettingsError
 from dicomlake.listening.fronts import Fronts
 from dicomlake.listening.receiver import Receiver
-from tests.network.raw import Raw, dataset_of, digest, store, until
+from tests.network.raw import RELEASE, Raw, dataset_of, digest, store, until
 from tests.objects import ROOT, dicom, series
 from tests.support import real_data_folder
 
@@ -106,6 +108,121 @@ def test_the_same_again_is_success_and_other_bytes_are_both_kept(lake: dicomlake
     assert "SeriesDescription" in next(f.message for f in lake.findings() if f.kind == "conflict")
     kept = {digest(dataset_of(path.read_bytes())) for path in (lake.path / "studies").rglob("*.dcm")}
     assert kept == {digest(dataset_of(one)), digest(dataset_of(other))}
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
+def test_an_object_that_is_sent_again_heals_its_damaged_original(lake: dicomlake.Lake, harm: str) -> None:
+    """Success lets a scanner delete its copy: it must not rest on an original that is damaged."""
+    uid, file = f"{ROOT}.1.1.1", dicom(1, size=200)
+    with listening(lake) as receiver:
+        push(receiver.port, {uid: file})
+        path = _file(lake, uid)
+        whole = path.read_bytes()
+        path.unlink()
+        if harm != "gone":
+            path.write_bytes(whole[:-200] + (bytes(200) if harm == "changed" else b""))
+        assert push(receiver.port, {uid: file}) == [0]
+    assert digest(dataset_of(_file(lake, uid).read_bytes())) == digest(dataset_of(file))
+    assert {finding.kind for finding in lake.findings()} == {"original_replaced"}
+    assert not lake.verify().findings
+
+
+def test_the_same_bytes_in_another_transfer_syntax_are_another_object(lake: dicomlake.Lake) -> None:
+    from tests.network.raw import CT, EXPLICIT, VERIFICATION
+
+    uid, dataset = f"{ROOT}.1.1.1", dataset_of(dicom(1))
+    private = "1.2.826.0.1.3680043.8.498.77"
+    with listening(lake) as receiver, Raw(receiver.port) as peer:
+        peer.associate([(1, VERIFICATION, [EXPLICIT]), (3, CT, [EXPLICIT]), (5, CT, [private])])
+        assert peer.send(store(uid, dataset)).status() == 0
+        assert peer.send(store(uid, dataset, context=5)).status() == 0
+        assert receiver.stats()["conflict"] == 1
+    first, second = lake.conflicts(), lake.instances(lake.query()[0].key)
+    assert {one.transfer_syntax for one in (*first, *second)} == {EXPLICIT, private}
+
+
+def test_objects_whose_sender_went_away_before_the_answer_settle_all_the_same(lake: dicomlake.Lake) -> None:
+    with listening(lake, volumes=False) as receiver:
+        for number in range(1, 9):
+            series_uid = f"{ROOT}.9.{number}"
+            peer = Raw(receiver.port)
+            peer.associate()
+            peer.send(store(f"{series_uid}.1", dataset_of(dicom(1, series=series_uid))))
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.socket.close()
+        until(lambda: receiver.associations == 0)
+        known = lake.counts()["instances"]
+        until(lambda: len(lake.query()) == known, 30)
+
+
+def test_a_series_that_never_stops_growing_becomes_visible_and_holds_up_no_other(
+    lake: dicomlake.Lake,
+) -> None:
+    ends = threading.Event()
+    grown = f"{ROOT}.7.1"
+
+    def grow(port: int) -> None:
+        with Raw(port) as peer:
+            peer.associate()
+            for number in range(1, 2000):
+                if ends.is_set():
+                    return
+                peer.send(store(f"{grown}.{number}", dataset_of(dicom(number, series=grown))))
+                assert peer.status() == 0
+
+    with listening(lake, volumes=False) as receiver:
+        growing = threading.Thread(target=grow, args=(receiver.port,))
+        growing.start()
+        try:
+            until(lambda: receiver.stats()["stored"] > 20)
+            receiver.settle_now()
+            until(lambda: len(lake.query()) == 1, 20)
+            push(receiver.port, numbered(series(2)))
+            until(lambda: len(lake.query()) == 2, 20)
+        finally:
+            ends.set()
+            growing.join()
+    counts = {key.series_uid: len(lake.instances(key)) for key in lake.query().keys}
+    assert counts[grown] == receiver.stats()["stored"] - 2
+
+
+def test_a_lake_that_is_opened_beside_a_receiver_leaves_its_series_to_it(lake: dicomlake.Lake) -> None:
+    with listening(lake, quiet=3600) as receiver:
+        push(receiver.port, numbered(series(3)))
+        until(lambda: (lake.path / "receivers").is_dir())
+        with dicomlake.open(lake.path) as other:
+            assert len(other.query()) == 0
+            assert other.status().unsettled_instances == 3
+
+
+def test_an_association_at_work_is_not_cut_off_when_the_receiver_stops(lake: dicomlake.Lake) -> None:
+    files = numbered(series(60))
+    receiver = listening(lake, volumes=False)
+    stopping = threading.Timer(0.05, receiver.stop, args=(20.0,))
+    with Raw(receiver.port) as peer:
+        peer.associate()
+        stopping.start()
+        statuses = []
+        for uid, file in files.items():
+            statuses.append(peer.send(store(uid, dataset_of(file))).status())
+            time.sleep(0.005)
+        assert peer.send(RELEASE).pdu()[0] == 6
+    stopping.join()
+    assert statuses == [0] * 60
+    assert lake.counts()["instances"] == 60
+
+
+def test_what_is_no_uid_is_told_to_nobody(lake: dicomlake.Lake, caplog: pytest.LogCaptureFixture) -> None:
+    named = dicom(1)
+    at = named.index(b"\x20\x00\x0d\x00UI") + 8
+    length = int.from_bytes(named[at - 2 : at], "little")
+    named = named[:at] + b"Mustermann Erika".ljust(length, b"\0") + named[at + length :]
+    with listening(lake) as receiver:
+        push(receiver.port, {f"{ROOT}.1.1.1": named})
+        receiver.events.flush()
+        told = json.dumps([event.as_dict() for event in receiver.events.recent()]) + caplog.text
+    assert lake.counts()["instances"] + len(lake.refused()) == 1
+    assert "Mustermann" not in told
 
 
 def test_what_cannot_be_read_is_answered_so_kept_and_listed(lake: dicomlake.Lake) -> None:

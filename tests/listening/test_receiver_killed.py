@@ -95,4 +95,3 @@ def test_nothing_that_was_acknowledged_is_lost_by_kill_9_of_any_process(tmp_path
         # files that were in place when their writer was killed before the commit: nobody was told of them
         left = {finding.kind: finding.scope for finding in opened.verify().findings}
         assert left.keys() <= {"uncatalogued"}
-    assert list((lake / ".staging").glob("*/*")) == []

@@ -195,6 +195,7 @@ def test_stopping_lets_a_request_end() -> None:
         while True:  # until nobody is let in any more
             try:
                 connected(lake).close()
+                time.sleep(0.02)
             except ConnectionRefusedError:
                 break
         go_on.set()
