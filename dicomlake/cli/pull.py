@@ -107,6 +107,10 @@ def command(
     try:
         context = client_tls(tls, tls_ca, tls_cert, tls_key)
         way = _way(source, by)
+        if way == "move" and listen is None and move_to is None and not dry_run:
+            raise typer.BadParameter(
+                "--by move needs --listen HOST:PORT, or --move-to AE of a receiver that runs"
+            )
         options = Options(
             by=way,
             calling=calling,

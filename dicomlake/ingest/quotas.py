@@ -46,7 +46,7 @@ class Quotas:
         with self._lock:
             used = self._kept.get(peer, 0) + self._coming[peer]
             fits = used + size <= reserved.quota
-            # What does not fit gives its place up in the same breath: of many at once the last one always fits.
+            # What does not fit gives its place up at once: of many that come together the last ones fit.
             change = size if fits else -reserved.size
             self._coming[peer] += change
             reserved.size += change

@@ -16,6 +16,7 @@ from dicomlake.catalog.catalog import Catalog
 from dicomlake.listening.live import receivers
 
 _HOURS = 24.0
+_NOT_TAKEN = ("full", "over_quota", "mismatch", "unreadable", "failed", "refused")
 _SHOWN_HOURS = 6
 
 Line = tuple[str, str, str]
@@ -78,9 +79,10 @@ class Status:
             yield ("receivers", "none", "`dicomlake listen` starts one")
         for one in self.receivers:
             yield _of_receiver(one)
+            yield from _turned_away(one.get("stats") or {})
         total = sum(self.stored_by_hour.values())
         hours = list(self.stored_by_hour.items())[-_SHOWN_HOURS:]
-        yield ("stored", f"{total:,}", ", ".join(f"{hour[-2:]}h {n:,}" for hour, n in hours))
+        yield ("stored", f"{total:,}", _by_hour(hours))
         for row in self.last_arrivals:
             yield (f"from {row['calling']}", f"{row['instances']:,}", f"last at {row['at']}")
         yield ("not visible yet", f"{self.unsettled:,} series", f"{self.unsettled_instances:,} instances")
@@ -153,6 +155,21 @@ def _of_receiver(one: dict[str, Any]) -> Line:
         f", series: {busy}" if busy else ""
     )
     return (f"{titles} at {ports}", f"{one.get('associations', 0)} associations", remark)
+
+
+def _turned_away(stats: dict[str, int]) -> Iterator[Line]:
+    """What this receiver did not take; the log says whose it was and why."""
+    associations = stats.get("associations_refused", 0)
+    if associations:
+        yield ("turned away", f"{associations:,}", "associations: see the log of the receiver, or monitor()")
+    lost = {word: stats[word] for word in _NOT_TAKEN if stats.get(word)}
+    if lost:
+        words = ", ".join(f"{number:,} {word.replace('_', ' ')}" for word, number in lost.items())
+        yield ("not taken", f"{sum(lost.values()):,}", words)
+
+
+def _by_hour(hours: Sequence[tuple[str, int]]) -> str:
+    return "by hour, UTC: " + ", ".join(f"{hour[-2:]}:00 {n:,}" for hour, n in hours) if hours else ""
 
 
 def _age(started: str) -> str:

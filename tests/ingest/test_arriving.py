@@ -460,7 +460,8 @@ def test_many_at_once_fill_a_quota_and_go_no_further(parts: Parts, in_memory: in
     size = len(sent(dicom(1))[1])
     quota = 2 * size + size // 2
     sink = Arrivals(parts.catalog, parts.storage, quotas=lambda _sender: quota, in_memory=in_memory)
-    begin, found = threading.Barrier(8), []
+    begin = threading.Barrier(8)
+    found: list[str] = []
 
     def work(data: bytes) -> None:
         request, body = sent(data)

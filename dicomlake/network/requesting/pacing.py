@@ -79,29 +79,49 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now()  # local: the window is what the clock on the wall says
 
 
+class PullEnded(Exception):
+    """The pull was interrupted; nothing more is begun."""
+
+
 @dataclass(slots=True)
 class Pacer:
-    """Makes its callers wait. Safe to use from many threads. now, clock, sleep: of the machine by default."""
+    """Makes its callers wait, until it is stopped. Safe to use from many threads.
+
+    now, clock: of the machine by default. sleep: waits for seconds, by default no longer than until `stop`.
+    """
 
     pacing: Pacing
     now: Callable[[], datetime.datetime] = _now
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], object] | None = None
     _next_study: float = 0.0
     _next_byte: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Let nobody wait any more, and no study be begun."""
+        self._stopped.set()
+
+    def _wait(self, seconds: float) -> None:
+        (self.sleep or self._stopped.wait)(seconds)
 
     def before_study(self) -> None:
-        """Wait until another study may be begun."""
+        """Wait until another study may be begun. Raises PullEnded after `stop`."""
         if self.pacing.window is not None:
             while (wait := self.pacing.window.seconds_until_open(self.now())) > 0:
-                self.sleep(wait)
-        if self.pacing.studies_per_minute is None:
-            return
-        with self._lock:
-            at = max(self._next_study, self.clock())
-            self._next_study = at + 60 / self.pacing.studies_per_minute
-        self._until(at)
+                self._wait(wait)
+                self._go_on()
+        if self.pacing.studies_per_minute is not None:
+            with self._lock:
+                at = max(self._next_study, self.clock())
+                self._next_study = at + 60 / self.pacing.studies_per_minute
+            self._until(at)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise PullEnded
 
     def received(self, size: int) -> None:
         """Wait as long as so many bytes may take."""
@@ -114,4 +134,4 @@ class Pacer:
 
     def _until(self, at: float) -> None:
         if (wait := at - self.clock()) > 0:
-            self.sleep(wait)
+            self._wait(wait)

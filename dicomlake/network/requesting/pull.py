@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dicomlake.errors import AddressError, DicomlakeError, PeerError
 from dicomlake.network.requesting.addresses import Address, checked_title, is_web, web_root
@@ -88,7 +88,9 @@ def pull(
     source: AE@HOST:PORT, or the URL of a DICOMweb service.
     wanted: of `wanted.from_csv`, `from_conditions` or `studies`.
     into: takes the objects in, as those that a scanner sends. held: what is here already; a study of
-        which every instance is, is not fetched, and of others only the series that lack something.
+        which every instance is, is not fetched, and of others only the series that lack something. A study
+        is pulled when, after it was fetched, nothing of it lacks here; without `held` what went into the
+        sink is what is here.
     Raises AddressError for an address that is none.
     """
     options, rows = options or Options(), list(wanted)
@@ -101,7 +103,7 @@ def pull(
         if options.by == "move" and options.receiving is not None and not options.dry_run:
             stack.enter_context(options.receiving(tally))
         shown = stack.enter_context(bar(f"Pulling from {name}", len(rows), unit="rows", show=options.show))
-        pulling = _Pulling(opened, tally, pacer, held or (lambda _uid: ()), options, journal, shown)
+        pulling = _Pulling(opened, tally, pacer, held, options, journal, shown)
         found = pulling.run(rows)
     return PullReport(found, len(rows), name, time.perf_counter() - started)
 
@@ -144,7 +146,7 @@ class _Pulling:
     source: Source
     tally: Tally
     pacer: Pacer
-    held: Held
+    held: Held | None
     options: Options
     journal: Journal | None
     shown: Progress
@@ -154,13 +156,14 @@ class _Pulling:
         with ThreadPoolExecutor(max(1, self.options.at_once), "pull") as pool:
             try:
                 return [study for found in pool.map(self._row, rows) for study in found]
-            except BaseException:
+            except BaseException:  # Ctrl-C: the study at hand comes to its end, and nothing is waited for
+                self.pacer.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _row(self, row: Wanted) -> list[PulledStudy]:
-        done = self.journal.done.get(row.digest) if self.journal else None
-        if done is not None and all(self.held(one["study_uid"]) for one in done):
+        done = self.journal.done.get(row.digest) if self.journal and not row.refused else None
+        if done is not None and all(map(self._is_here, done)):
             now = {"row": row.number, "resumed": True, "fresh": 0, "size": 0, "seconds": 0.0}
             found = [PulledStudy(**{**one, **now}) for one in done]
         else:
@@ -170,10 +173,14 @@ class _Pulling:
         self.shown.advance(1, sum(one.size for one in found))
         return found
 
+    def _is_here(self, one: Mapping[str, Any]) -> bool:
+        """Whether a study that the journal calls done has as many instances here as were announced."""
+        return self.held is not None and len(self.held(one["study_uid"])) >= (one["expected"] or 1)
+
     def _studies(self, row: Wanted) -> Iterator[PulledStudy]:
         """The studies of a row, and those before them."""
-        if not row.keys:
-            yield PulledStudy(row.number, FAILED, reason="the row is empty")
+        if row.refused or not row.keys:
+            yield _of_keys(row, FAILED, row.refused or "the row is empty")
             return
         try:
             studies = self._again(lambda: self.source.studies(row.keys))
@@ -217,7 +224,7 @@ class _Pulling:
                     break
                 self.pacer.before_study()
                 told = self.source.fetch(study, series, self.tally)
-                outcome, why = _outcome(study, told, whole=series is None)
+                outcome, why = _outcome(study, told, self._left(study))
                 break
             except PeerError as error:
                 outcome, why, tries = FAILED, str(error), tries + 1
@@ -237,21 +244,42 @@ class _Pulling:
 
     def _missing(self, study: Study) -> list[str] | None:
         """The series of which something is not here; None for the whole study."""
-        here = set(self.held(study.uid))
-        if not here:
-            return None
+        here = self._here(study)
+        lacking = self._lacking(study, here) if here else None
+        return None if lacking is None else [uid for uid, uids in lacking.items() if uids is None or uids]
+
+    def _left(self, study: Study) -> _Left:
+        """What is still not here of a fetched study; not asked where as many came as were announced."""
+        came = len(self.tally.uids(study.uid))
+        if study.instances is not None and came >= study.instances:
+            return _Left(came, sure=True)
+        here = self._here(study)
+        if not here and self.held is None:
+            return _Left(None)  # it went elsewhere
+        lacking = self._lacking(study, here)
+        if lacking is None:
+            return _Left(len(here))
+        known = [uids for uids in lacking.values() if uids is not None]
+        return _Left(len(here), sum(map(len, known)), sure=len(known) == len(lacking))
+
+    def _here(self, study: Study) -> set[str]:
+        return self.tally.uids(study.uid) if self.held is None else set(self.held(study.uid))
+
+    def _lacking(self, study: Study, here: set[str]) -> dict[str, set[str] | None] | None:
+        """What is not here of each series, None for one of which the peer does not tell.
+
+        None for all when it does not answer at these levels. Raises PeerError for what may pass.
+        """
+        found: dict[str, set[str] | None] = {}
         try:
-            lacking, known = [], False
             for series in self.source.series(study):
                 uids = self.source.instances(study, series.uid)
-                known = True
-                if not uids or not uids <= here:
-                    lacking.append(series.uid)
+                found[series.uid] = uids - here if uids else None
         except PeerError as error:
             if error.temporary:
                 raise
-            return None  # a peer that does not answer at these levels
-        return lacking if known else None
+            return None
+        return found or None
 
     def _again(self, ask: Callable[[], list[Study]]) -> list[Study]:
         """What a question gives, asked again while the failure may pass."""
@@ -265,16 +293,36 @@ class _Pulling:
         return []
 
 
-def _outcome(study: Study, told: Fetched, *, whole: bool) -> tuple[str, str]:
+class _Left(NamedTuple):
+    """What is still not here of a study.
+
+    here: instances that are, None when nobody can say. lacking: those that the peer lists and are not.
+    sure: the peer listed those of every series.
+    """
+
+    here: int | None
+    lacking: int = 0
+    sure: bool = False
+
+
+def _outcome(study: Study, told: Fetched, left: _Left) -> tuple[str, str]:
+    """What a fetch that ended came to: pulled only when nothing says that something lacks."""
     came = told.completed + told.warnings
+    here = came if left.here is None else left.here
+    outcome = PARTIAL if came and here else FAILED
+    also = f": {told.reason}" if told.reason else ""
     if told.failed:
-        reason = told.reason or "some instances did not come"
-        return (PARTIAL if came else FAILED), reason
-    if whole and study.instances is not None and came < study.instances:
-        reason = f"{study.instances} instances were announced, {came} came"
-        return (PARTIAL if came else FAILED), reason
+        return outcome, told.reason or "some instances did not come"
+    if left.lacking:
+        return outcome, f"{left.lacking} instances that the peer lists are not here, {came} came{also}"
+    if study.instances is not None and here < study.instances:
+        return outcome, f"{study.instances} instances were announced, {here} are here, {came} came{also}"
+    if left.sure:
+        return PULLED, ""
     if not came:
         return FAILED, told.reason or "nothing came"
+    if told.reason and not told.warnings and study.instances is None:
+        return outcome, f"{came} came, and the peer does not tell of how many{also}"
     return PULLED, ""
 
 

@@ -148,7 +148,10 @@ def _refusal(status: int, source: DimseSource) -> str:
     if status == 0xA801:
         target = source.move_to or source.calling
         return f"the peer knows no way to {target}: let its operator add the AE title, host and port"
-    return f"the peer does not send the study: {answers.meaning(status)}"
+    told = f"the peer does not send the study: {answers.meaning(status)}"
+    if source.by == "move":  # many peers answer so when they cannot reach, or do not know, the destination
+        told += f"; does it know {source.move_to or source.calling} at our address?"
+    return told
 
 
 def _sum(one: Fetched, other: Fetched) -> Fetched:

@@ -14,11 +14,12 @@ _SAFE = frozenset({"stored", "already", "conflict"})
 
 @dataclass(slots=True)
 class Count:
-    """Instances and bytes. reasons: of those that were not kept."""
+    """Instances and bytes. uids: SOPInstanceUIDs that are safe. reasons: of those that were not kept."""
 
     safe: int = 0
     fresh: int = 0
     size: int = 0
+    uids: set[str] = field(default_factory=set)
     reasons: list[str] = field(default_factory=list)
 
 
@@ -39,6 +40,7 @@ class Tally:
             count = self.counts.setdefault(study, Count())
             if stored.outcome in _SAFE:
                 count.safe += 1
+                count.uids.add(request.sop_instance_uid.strip("\0 "))
                 count.fresh += stored.fresh
                 count.size += stored.size
             else:
@@ -50,6 +52,11 @@ class Tally:
         """What was counted for a study since the last time."""
         with self._lock:
             return self.counts.pop(study_uid, Count())
+
+    def uids(self, study_uid: str) -> set[str]:
+        """What of a study is safe, since it was taken the last time."""
+        with self._lock:
+            return set(self.counts.get(study_uid, Count()).uids)
 
     def why(self) -> str:
         """A reason why something was not kept, "" without any."""

@@ -14,15 +14,22 @@ from dicomlake.errors import QueryError
 
 _BOM = "\ufeff"
 _SYNONYMS = {"Modality": "ModalitiesInStudy"}  # what a study is asked for (PS3.4 section C.3.4)
+IDENTIFYING = ("StudyInstanceUID", "AccessionNumber", "PatientID", "PatientName")
+"""Keys of which a row of a table, or of UIDs, has at least one, so that it never asks for a whole archive."""
+_BELOW = ("SeriesInstanceUID", "SOPInstanceUID")  # a peer may ignore them where studies are asked for
 _NOT_ASKED = frozenset({"QueryRetrieveLevel", "SpecificCharacterSet"})
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The keys of one row; number counts from 1. They may identify a patient: for the result table only."""
+    """The keys of one row; number counts from 1. They may identify a patient: for the result table only.
+
+    refused: why the row is not asked for, without values; "" for one that is.
+    """
 
     number: int
     keys: Mapping[str, str] = field(repr=False)
+    refused: str = ""
 
     @property
     def digest(self) -> str:
@@ -45,14 +52,17 @@ def from_conditions(*conditions: str) -> Wanted:
 
 
 def studies(uids: Iterable[str]) -> list[Wanted]:
-    """One row for each StudyInstanceUID."""
-    return [Wanted(number, {"StudyInstanceUID": uid.strip()}) for number, uid in enumerate(uids, 1)]
+    """One row for each StudyInstanceUID; one that is empty or has wildcards is refused."""
+    return [_identified(number, {"StudyInstanceUID": uid.strip()}) for number, uid in enumerate(uids, 1)]
 
 
 def from_csv(path: str | Path) -> list[Wanted]:
     """The rows of a CSV file whose columns are keywords of PS3.6: AccessionNumber, PatientID …
 
-    A cell that is empty asks for nothing. Delimiters: comma, semicolon, tab; text: UTF-8 or Latin-1.
+    A cell that is empty asks for nothing; a column without a name, such as the index of a data frame, is
+    left out. A row is refused, and the others go on, when none of its cells identifies (`IDENTIFYING`), when
+    one that does has wildcards, and when it has cells beyond the columns.
+    Delimiters: comma, semicolon, tab; text: UTF-8 or Latin-1.
     Raises QueryError for a column that is no keyword, and for a file that cannot be read.
     """
     try:
@@ -66,12 +76,31 @@ def _rows(text: str, path: str) -> Iterator[Wanted]:
     head, _newline, _rest = text.partition("\n")
     delimiter = max(",;\t", key=head.count)
     table = csv.reader(io.StringIO(text), delimiter=delimiter)
-    columns = [_keyword(name) for name in next(table, []) if name.strip()]
+    names = next(table, [])
+    columns = {at: _keyword(name) for at, name in enumerate(names) if name.strip()}
     if not columns:
         raise QueryError(f"{path} has no columns: its first line names them, such as AccessionNumber")
     for number, cells in enumerate((row for row in table if any(cell.strip() for cell in row)), 1):
-        keys = {name: cell.strip() for name, cell in zip(columns, cells, strict=False) if cell.strip()}
-        yield Wanted(number, keys)
+        if any(cell.strip() for cell in cells[len(names) :]):
+            yield Wanted(number, {}, "the row has more cells than there are columns: quote delimiters")
+            continue
+        given = [(name, cells[at].strip()) for at, name in columns.items() if at < len(cells)]
+        yield _identified(number, {name: value for name, value in given if value})
+
+
+def _identified(number: int, keys: Mapping[str, str]) -> Wanted:
+    """A row, refused unless it names what it asks for (PS3.4 section C.2.2.2: an empty key matches all)."""
+    if not any(keys.get(keyword) for keyword in IDENTIFYING):
+        some = f"{', '.join(IDENTIFYING[:-1])} or {IDENTIFYING[-1]}"
+        return Wanted(number, keys, f"the row names no study or patient, and would ask for all: give {some}")
+    for keyword in (*IDENTIFYING, *_BELOW):
+        value = keys.get(keyword, "")
+        if "*" in value or "?" in value:
+            why = f"{keyword} has a wildcard, * or ?: write the whole value, or ask with a query"
+            return Wanted(number, keys, why)
+        if value and not all(part.strip() for part in value.split("\\")):
+            return Wanted(number, keys, f"{keyword} has an empty value beside a backslash: leave that out")
+    return Wanted(number, keys)
 
 
 def _text(data: bytes) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pydicom
 import pytest
 from pynetdicom import AE, build_context, evt
@@ -27,8 +29,9 @@ from dicomlake.network.requesting.destination import receiving
 from dicomlake.network.requesting.outgoing import Original
 from dicomlake.network.requesting.pacing import Pacer, Pacing, Window
 from dicomlake.network.requesting.priors import Priors
-from dicomlake.network.requesting.pull import Options, pull
+from dicomlake.network.requesting.pull import Options, _Left, _outcome, pull
 from dicomlake.network.requesting.send import send
+from dicomlake.network.requesting.studies import Fetched, Study
 from dicomlake.network.seams import StoreRequest
 from tests.network.requesting.programs import dcmqrscp, free_port, orthanc
 from tests.network.requesting.sinks import Kept
@@ -315,26 +318,123 @@ class Breaking:
             yield 0xFF00, item
 
 
-def test_a_study_that_breaks_off_goes_on_with_the_series_that_are_not_whole() -> None:
-    breaking, kept = Breaking(), Kept()
+@contextmanager
+def providing(provider: Breaking) -> Iterator[str]:
+    """The address of a provider until the end of the block."""
     entity = AE("PEER")
     entity.supported_contexts = [
         build_context(StudyRootQueryRetrieveInformationModelFind),
         build_context(StudyRootQueryRetrieveInformationModelGet),
     ]
     entity.add_supported_context(CTImageStorage, scu_role=True, scp_role=True)
-    handlers = [(evt.EVT_C_FIND, breaking.find), (evt.EVT_C_GET, breaking.get)]
+    handlers = [(evt.EVT_C_FIND, provider.find), (evt.EVT_C_GET, provider.get)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
-        address = f"PEER@127.0.0.1:{server.socket.getsockname()[1]}"
-        report = pull(address, wanted.studies(["1.2.3"]), into=kept, held=kept.held, options=options())
+        yield f"PEER@127.0.0.1:{server.socket.getsockname()[1]}"
     finally:
         server.shutdown()
+
+
+def test_a_study_that_breaks_off_goes_on_with_the_series_that_are_not_whole() -> None:
+    breaking, kept = Breaking(), Kept()
+    with providing(breaking) as address:
+        report = pull(address, wanted.studies(["1.2.3"]), into=kept, held=kept.held, options=options())
     assert breaking.aborted
     assert report.ok, str(report)
     assert report.studies[0].fresh == 6
     twice = sorted(uid for uid, count in kept.arrivals.items() if count > 1)
     assert twice == ["1.2.3.2.1"]
+
+
+class Sparing(Breaking):
+    """A provider that sends some instances of what it is asked for and calls that a success.
+
+    counted: it tells how many a study has. listed: it answers below the level of studies.
+    """
+
+    def __init__(self, sends: int, *, counted: bool = False, listed: bool = True) -> None:
+        super().__init__()
+        self.sends, self.counted, self.listed = sends, counted, listed
+
+    def find(self, event: Any) -> Iterator[tuple[int, Any]]:
+        if event.identifier.QueryRetrieveLevel != "STUDY" and not self.listed:
+            yield 0xA900, None
+            return
+        for status, found in super().find(event):
+            if not self.counted:
+                found.pop("NumberOfStudyRelatedInstances", None)
+            yield status, found
+
+    def get(self, event: Any) -> Iterator[Any]:
+        _count, *chosen = super().get(event)
+        yield min(self.sends, len(chosen))
+        yield from chosen[: self.sends]
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_study_of_which_some_came_is_partial_and_fetched_again_by_the_next_run(
+    tmp_path: Path, counted: bool
+) -> None:
+    peer, kept, rows = Sparing(2, counted=counted), Kept(), wanted.studies(["1.2.3"])
+    how = options(journal=tmp_path, resume=True)
+    told = []
+    with providing(peer) as address:
+        for sends in (2, 2, 3, 3):  # of the study, then of each series
+            peer.sends = sends
+            (one,) = pull(address, rows, into=kept, held=kept.held, options=how).studies
+            told.append((one.outcome, one.reason, one.resumed))
+    assert told == [
+        ("partial", "4 instances that the peer lists are not here, 2 came", False),
+        ("partial", "2 instances that the peer lists are not here, 4 came", False),
+        ("pulled", "", False),
+        ("pulled", "", True),
+    ]
+    assert len(kept.held("1.2.3")) == 6
+
+
+def test_a_peer_that_lists_no_instances_is_held_to_the_number_it_announced() -> None:
+    peer, kept = Sparing(2, counted=True, listed=False), Kept()
+    with providing(peer) as address:
+        report = pull(address, wanted.studies(["1.2.3"]), into=kept, held=kept.held, options=options())
+    (one,) = report.studies
+    assert (one.outcome, one.reason) == ("partial", "6 instances were announced, 2 are here, 2 came")
+
+
+def test_without_a_lake_that_tells_what_it_holds_the_sink_is_what_counts() -> None:
+    peer, kept = Sparing(5), Kept()
+    with providing(peer) as address:
+        report = pull(address, wanted.studies(["1.2.3"]), into=kept, options=options())
+    (one,) = report.studies
+    assert (one.outcome, one.reason) == ("partial", "1 instances that the peer lists are not here, 5 came")
+
+
+def test_a_row_that_the_journal_calls_done_is_asked_for_again_where_instances_lack(tmp_path: Path) -> None:
+    peer, kept, rows = Sparing(6, counted=True), Kept(), wanted.studies(["1.2.3"])
+    how = options(journal=tmp_path, resume=True)
+    with providing(peer) as address:
+        assert pull(address, rows, into=kept, held=kept.held, options=how).ok
+        kept.studies["1.2.3"].discard("1.2.3.2.2")
+        (one,) = pull(address, rows, into=kept, held=kept.held, options=how).studies
+    assert (one.outcome, one.resumed, kept.arrivals["1.2.3.2.2"]) == ("pulled", False, 2)
+
+
+@pytest.mark.parametrize(
+    ("study", "told", "left", "outcome"),
+    [
+        (Study("1.2.3"), Fetched(1, reason="0xB000"), _Left(None), "partial"),
+        (Study("1.2.3"), Fetched(0, 1, reason="0xB000"), _Left(None), "pulled"),
+        (Study("1.2.3"), Fetched(1), _Left(None), "pulled"),
+        (Study("1.2.3"), Fetched(1, reason="0xB000"), _Left(1, 0, True), "pulled"),
+        (Study("1.2.3"), Fetched(6), _Left(0, 6, True), "failed"),
+        (Study("1.2.3", instances=10), Fetched(1), _Left(7), "partial"),
+        (Study("1.2.3", instances=10), Fetched(0), _Left(7, 3, True), "failed"),
+        (Study("1.2.3"), Fetched(2, failed=1), _Left(2, 0, True), "partial"),
+    ],
+)
+def test_a_study_is_pulled_only_when_nothing_says_that_something_lacks(
+    study: Study, told: Fetched, left: _Left, outcome: str
+) -> None:
+    assert _outcome(study, told, left)[0] == outcome
 
 
 # ---- pacing and rows --------------------------------------------------------------------------------------
@@ -412,6 +512,62 @@ def test_a_window_that_is_none_is_refused(text: str) -> None:
 def test_a_rate_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(AddressError, match="rate"):
         Pacing.parse(text)
+
+
+def rows_of(path: Path, text: str) -> list[tuple[int, dict[str, str], str]]:
+    path.write_text(text)
+    return [(row.number, dict(row.keys), row.refused) for row in wanted.from_csv(path)]
+
+
+def test_the_index_of_a_data_frame_is_no_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"AccessionNumber": ["A100", "A200"], "PatientID": ["P1", None]})
+    frame.to_csv(tmp_path / "list.csv")
+    assert [(row.number, dict(row.keys), row.refused) for row in wanted.from_csv(tmp_path / "list.csv")] == [
+        (1, {"AccessionNumber": "A100", "PatientID": "P1"}, ""),
+        (2, {"AccessionNumber": "A200"}, ""),
+    ]
+    text = "AccessionNumber;;PatientID;\nA1;note;P1;\n"
+    assert rows_of(tmp_path / "gap.csv", text) == [(1, {"AccessionNumber": "A1", "PatientID": "P1"}, "")]
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "word"),
+    [
+        ("AccessionNumber,Modality", ",CT", "would ask for all"),
+        (",AccessionNumber", "0,", "would ask for all"),
+        ("SeriesInstanceUID", "1.2.3", "StudyInstanceUID"),
+        ("AccessionNumber,Modality", "A*,", "AccessionNumber has a wildcard"),
+        ("PatientID,AccessionNumber", "P?,A1", "PatientID has a wildcard"),
+        ("PatientID,SeriesInstanceUID", "P1,1.2.*", "SeriesInstanceUID has a wildcard"),
+        ("AccessionNumber", "\\", "backslash"),
+        ("AccessionNumber", "A1,P1", "more cells"),
+    ],
+)
+def test_a_row_that_would_ask_for_more_than_it_names_is_refused_and_the_others_go_on(
+    tmp_path: Path, head: str, row: str, word: str
+) -> None:
+    good = ",".join("7" if name else "0" for name in head.split(","))
+    first, second = rows_of(tmp_path / "list.csv", f"{head}\n{row}\n{good}\n")
+    assert word in first[2]
+    assert (second[0], bool(second[2])) == (2, head == "SeriesInstanceUID")
+
+
+def test_refused_rows_are_asked_of_no_peer_and_say_why(peer: Any, tmp_path: Path) -> None:
+    table, kept = tmp_path / "list.csv", Kept()
+    table.write_text("AccessionNumber,Modality\n,CT\nA*,\nA2,CT\n")
+    report = pull(peer.address, wanted.from_csv(table), into=kept, options=options(journal=tmp_path))
+    assert [(one.row, one.outcome) for one in report.studies] == [(1, "failed"), (2, "failed"), (3, "pulled")]
+    assert {uid.removeprefix(f"{ROOT}.")[0] for uid in kept.datasets} == {"2"}
+    assert all(one.reason for one in report.failed)
+    assert "A*" not in str(report)
+
+
+@pytest.mark.parametrize("uid", ["", " ", "*", "1.2.*"])
+def test_a_study_without_a_whole_uid_is_not_asked_for(peer: Any, uid: str) -> None:
+    kept = Kept()
+    report = pull(peer.address, wanted.studies([uid]), into=kept, options=options())
+    assert [one.outcome for one in report.studies] == ["failed"]
+    assert not kept.arrivals
 
 
 def test_a_column_that_is_no_keyword_is_refused_by_name(tmp_path: Path) -> None:
