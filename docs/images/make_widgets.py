@@ -5,8 +5,10 @@ Each widget is drawn in headless Chromium on invented data, as the tests draw it
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,25 @@ def _quiz(lake: dl.Lake) -> Any:
     return chest.quiz(segment="Nodules")
 
 
+def _monitor(lake: dl.Lake) -> Any:
+    """Half of what a scanner sends is ready, the other half is arriving."""
+    receiver = lake.listen(port=0, peers="any", quiet=20)
+    _ENDS.callback(receiver.stop)
+    scanner = dl.open(Path(tempfile.mkdtemp(prefix="scanner-")), create=True)
+    _ENDS.callback(scanner.close)
+    scanner.ingest(dl.datasets.make("brain-mr", slices=40, seed=7), volumes=False, progress=False)
+    scanner.ingest(dl.datasets.make("chest-ct", slices=60, seed=9), volumes=False, progress=False)
+    to = f"DICOMLAKE@127.0.0.1:{receiver.port}"
+    scanner.send(scanner.query(Modality="MR"), to, calling="MR2", progress=False)
+    receiver.settle_now()
+    receiver.wait(studies=1, timeout=120)
+    monitor = receiver.monitor()
+    uids = [one.sop_instance_uid for one in scanner.instances(scanner.query(Modality="CT")[0].key)]
+    scanner.send(uids[:45], to, calling="CT1", progress=False)
+    return monitor
+
+
+_ENDS = ExitStack()  # what lives as long as its picture is drawn
 PICTURES: dict[str, tuple[Callable[[dl.Lake], Any], int]] = {
     "viewer": (_viewer, 760),
     "compare": (_compare, 760),
@@ -58,6 +79,7 @@ PICTURES: dict[str, tuple[Callable[[dl.Lake], Any], int]] = {
     "browser": (lambda lake: lake.browse(), 620),
     "explorer": (lambda lake: lake.explore(), 760),
     "quiz": (_quiz, 760),
+    "monitor": (_monitor, 280),
 }
 
 
@@ -68,15 +90,18 @@ def _smaller(path: Path) -> None:
 
 
 def main() -> None:
-    """Draw all of them."""
-    with tempfile.TemporaryDirectory() as folder, browser() as chrome, _lake(Path(folder)) as lake:
-        for name, (make, height) in PICTURES.items():
+    """Draw all of them, or those that are named."""
+    named = sys.argv[1:] or list(PICTURES)
+    with tempfile.TemporaryDirectory() as folder, browser() as chrome, _lake(Path(folder)) as lake, _ENDS:
+        for name in named:
+            make, height = PICTURES[name]
             page = chrome.new_page(viewport={"width": WIDTH, "height": height})
             stage = Stage(page)
             stage.draw(make(lake))
             page.wait_for_selector('.dl-widget[data-dl-state="ready"]')
             stage.settle(1500)
             page.screenshot(path=str(FOLDER / f"{name}.png"))
+            _smaller(FOLDER / f"{name}.png")
             page.close()
 
 
