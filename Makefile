@@ -48,7 +48,7 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: lint postgresql chromium
+test: lint postgresql chromium dcmtk
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 	@DICOMLAKE_LAB=1 $(BIN)/python -m pytest tests/widgets/lab
 
@@ -73,6 +73,14 @@ chromium:
 		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& echo "installing chromium for the tests" && apt-get update -qq >/dev/null 2>&1 \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null 2>&1; } || true
+
+# senders and receivers for the tests of the network: the system's, else Debian's; without them, they skip
+.PHONY: dcmtk
+dcmtk:
+	@command -v storescu >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& echo "installing dcmtk for the tests" && apt-get update -qq >/dev/null 2>&1 \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dcmtk >/dev/null 2>&1; } || true
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

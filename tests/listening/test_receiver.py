@@ -102,7 +102,7 @@ def test_the_same_again_is_success_and_other_bytes_are_both_kept(lake: dicomlake
     with listening(lake) as receiver:
         assert push(receiver.port, {uid: one}) == push(receiver.port, {uid: one}) == [0]
         assert push(receiver.port, {uid: other}) == [0]
-        counts = receiver.stats()
+    counts = receiver.stats()
     assert (counts["stored"], counts["already"], counts["conflict"]) == (1, 1, 1)
     assert len(lake.conflicts()) == 1
     assert "SeriesDescription" in next(f.message for f in lake.findings() if f.kind == "conflict")
@@ -136,7 +136,7 @@ def test_the_same_bytes_in_another_transfer_syntax_are_another_object(lake: dico
         peer.associate([(1, VERIFICATION, [EXPLICIT]), (3, CT, [EXPLICIT]), (5, CT, [private])])
         assert peer.send(store(uid, dataset)).status() == 0
         assert peer.send(store(uid, dataset, context=5)).status() == 0
-        assert receiver.stats()["conflict"] == 1
+    assert receiver.stats()["conflict"] == 1
     first, second = lake.conflicts(), lake.instances(lake.query()[0].key)
     assert {one.transfer_syntax for one in (*first, *second)} == {EXPLICIT, private}
 
@@ -330,7 +330,7 @@ def test_real_objects_arrive_as_at_the_receiver_of_their_sender_or_get_a_listed_
     report = tmp_path / "report"
     with listening(lake, quiet=3600, volumes=False) as receiver:
         _dcmsend(folder, receiver.port, "--create-report-file", str(report))
-        counts = receiver.stats()
+    counts = receiver.stats()
     statuses = [line.split()[-1] for line in report.read_text().splitlines() if "Status Code" in line]
     assert {int(status, 16) for status in statuses if status.startswith("0x")} <= statuses_known()
     theirs = _received_by_storescp(folder, tmp_path / "theirs")
