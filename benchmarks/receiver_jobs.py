@@ -190,7 +190,7 @@ def _made(folder: Path, number: int, part: int) -> list[Path]:
     from tests.objects import ROOT, dicom
 
     series, instance = f"{ROOT}.9.1000000", f"{ROOT}.9.1000000.1000000"
-    template = dicom(1_000_000, series=series)
+    template = dicom(1, series=series, SOPInstanceUID=instance)
     found = []
     for start in range(0, number, part):
         target = folder / f"{start:06d}"

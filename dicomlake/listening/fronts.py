@@ -169,10 +169,10 @@ class _Telling(Watcher):
     """A watcher that tells the parent; what cannot be told any more is not needed any more."""
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._lock = pipe, Lock()
+        self._pipe, self.lock = pipe, Lock()
 
     def _tell(self, what: str, *arguments: Any) -> None:
-        with self._lock, suppress(OSError):
+        with self.lock, suppress(OSError):
             self._pipe.send((what, arguments))
 
     def opened(self, sender: Sender) -> None:
@@ -194,6 +194,7 @@ class _Telling(Watcher):
 
 def _serve(pipe: Connection, reception: Reception, socket: sockets.socket) -> None:
     """The life of a process that receives."""
+    from dicomlake.listening import logs
     from dicomlake.listening.committing import Committer
 
     for name in (signal.SIGINT, signal.SIGTERM):  # they reach all processes of a service; the parent decides
@@ -201,16 +202,18 @@ def _serve(pipe: Connection, reception: Reception, socket: sockets.socket) -> No
     end_with_parent()
     parts = Parts(reception)
     config = reception.config
-    ledger = Committer(
-        parts.catalog, parts.storage, config.peers, config.ae_titles[0]
-    )  # the parent's does the work
-    front = Front(reception, parts.catalog, parts.storage, parts.mirror, ledger, _Telling(pipe), socket)
-    try:
-        front.server.start()
-    except (DicomlakeError, OSError) as error:
-        pipe.send(str(error))
-        return
-    pipe.send(None)
+    logs.configure(config.log_format, "WARNING")
+    # it writes requests down and waits for verdicts; that of the parent does the work
+    ledger = Committer(parts.catalog, parts.storage, config.peers, config.ae_titles[0])
+    telling = _Telling(pipe)
+    front = Front(reception, parts.catalog, parts.storage, parts.mirror, ledger, telling, socket)
+    with telling.lock:  # the first word is that it receives: somebody may be waiting at the door already
+        try:
+            front.server.start()
+        except (DicomlakeError, OSError) as error:
+            pipe.send(str(error))
+            return
+        pipe.send(None)
     try:
         drain_s = pipe.recv()
     except (EOFError, OSError):

@@ -299,6 +299,27 @@ def test_a_process_that_receives_is_replaced_when_it_is_killed(lake: dicomlake.L
         receiver.wait(instances=2, timeout=60)
 
 
+def test_who_waits_at_the_door_is_let_in_by_the_first_process_that_is_ready(lake: dicomlake.Lake) -> None:
+    """Senders that connected while the processes were starting."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sent: list[int] = []
+
+    def knock(number: int) -> None:
+        series_uid = f"{ROOT}.5.{number}"
+        until(lambda: _listens(port), 30)
+        sent.extend(push(port, {f"{series_uid}.1": dicom(1, series=series_uid)}))
+
+    knocking = [threading.Thread(target=knock, args=(number,)) for number in range(1, 9)]
+    for thread in knocking:
+        thread.start()
+    with listening(lake, port=port, processes=2, volumes=False):
+        for thread in knocking:
+            thread.join(30)
+        assert sent == [0] * 8
+
+
 def test_http_tells_health_metrics_and_takes_objects(lake: dicomlake.Lake) -> None:
     with listening(lake, http_port=0) as receiver:
         push(receiver.port, numbered(series(2)))
