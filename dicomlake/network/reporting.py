@@ -7,24 +7,20 @@ The one who reports is the SCP of the SOP class though it asks for the associati
 from __future__ import annotations
 
 import ssl
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dicomlake.errors import DicomlakeError
 from dicomlake.network.requesting.addresses import Address
-from dicomlake.network.requesting.associations import Context, Waits, associated
-from dicomlake.network.requesting.failures import Lost
+from dicomlake.network.requesting.associations import Context, Waits, associated, paused
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
 _SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")  # Explicit and Implicit VR Little Endian
 _SUCCESS = 0x0000
-_POLL_S = 0.0005
 WAITS = Waits(connect_s=10.0, answer_s=30.0)
 
 
@@ -79,24 +75,10 @@ def _send(association: Association, event: EventReport) -> int | None:
     request.AffectedSOPClassUID = event.sop_class_uid
     request.AffectedSOPInstanceUID = event.sop_instance_uid
     request.EventInformation = BytesIO(event.information(str(context.transfer_syntax[0])))
-    with _alone(association):
+    with paused(association):
         association.dimse.send_msg(request, context.context_id or 1)
         _context, response = association.dimse.get_msg(block=True)
     if not isinstance(response, N_EVENT_REPORT) or not response.is_valid_response:
         association.abort()
         return None
     return None if response.Status is None else int(response.Status)
-
-
-@contextmanager
-def _alone(association: Association) -> Iterator[None]:
-    """While pynetdicom's own loop leaves what arrives to us."""
-    association._reactor_checkpoint.clear()
-    try:
-        while not association._is_paused:
-            if not association.is_alive():
-                raise Lost("the association has ended")
-            time.sleep(_POLL_S)
-        yield
-    finally:
-        association._reactor_checkpoint.set()

@@ -24,7 +24,6 @@ from typer.testing import CliRunner
 
 import dicomlake
 from dicomlake.cli import listen
-from dicomlake.cli.app import app as whole
 from dicomlake.cli.stopping import stopping
 from dicomlake.errors import SettingsError
 from dicomlake.network.config import ReceiverConfig
@@ -33,8 +32,6 @@ from dicomlake.network.tls import TlsFiles
 from tests.objects import dataset
 from tests.support import PROJECT
 
-WIRED = "listen" in {command.name for command in whole.registered_commands}
-needs_verb = pytest.mark.skipif(not WIRED, reason="the verb is not among those of the program")
 PEERS = '[[peer]]\nname = "CT 1"\nae_title = "CT1"\nhosts = ["127.0.0.1"]\n'
 
 
@@ -255,7 +252,6 @@ def _text(stream: IO[str] | None) -> str:
     return stream.read() if stream is not None else ""
 
 
-@needs_verb
 @pytest.mark.parametrize("words", [(), ("--plain",)], ids=["fast", "plain"])
 def test_what_was_acknowledged_is_in_the_lake_after_sigterm(words: tuple[str, ...], tmp_path: Path) -> None:
     lake = tmp_path / "lake"
@@ -278,7 +274,6 @@ def test_what_was_acknowledged_is_in_the_lake_after_sigterm(words: tuple[str, ..
         assert opened.counts()["instances"] == 3
 
 
-@needs_verb
 def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [sys.executable, "-m", "dicomlake", "listen", "--lake", str(tmp_path / "lake")]

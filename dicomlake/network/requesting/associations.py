@@ -199,7 +199,7 @@ def store(
     if originator is not None:
         request.MoveOriginatorApplicationEntityTitle, request.MoveOriginatorMessageID = originator
     request.DataSet = BytesIO(b"\0\0")  # so that the command announces one; `pieces` are sent
-    with _paused(association):
+    with paused(association):
         try:
             _write(association, request, context, pieces)
         except BaseException:
@@ -222,7 +222,7 @@ def ask(association: Association, request: Any, context: int) -> Iterator[Any]:
     """
     from pynetdicom.dimse_primitives import C_STORE
 
-    with _paused(association):
+    with paused(association):
         association.dimse.send_msg(request, context)
         while True:
             _context, response = association.dimse.get_msg(block=True)
@@ -238,8 +238,8 @@ def ask(association: Association, request: Any, context: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _paused(association: Association) -> Iterator[None]:
-    """While pynetdicom's own loop leaves messages alone, as its `send_c_store` does."""
+def paused(association: Association) -> Iterator[None]:
+    """While pynetdicom's own loop leaves messages to us, as in its `send_c_store`. Raises Lost at its end."""
     association._reactor_checkpoint.clear()
     try:
         while not association._is_paused:
