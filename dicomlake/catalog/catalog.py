@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from dicomlake.catalog import schema, writer
+from dicomlake.catalog import migrations, schema, writer
 from dicomlake.catalog.database import Database
 from dicomlake.catalog.engine import SQLite
 from dicomlake.errors import CatalogError
@@ -43,13 +43,13 @@ class Catalog:
 
     def _bring_up_to_date(self, must_exist: bool) -> None:
         with self.database.read() as connection:
-            found = schema.version(connection)
+            found = migrations.version(connection)
         if not found and (must_exist or self.database.read_only):
             raise CatalogError(_MISSING)
-        schema.require_known(found, schema.MIGRATIONS)
-        if found != len(schema.MIGRATIONS):
+        migrations.require_known(found, migrations.MIGRATIONS)
+        if found != len(migrations.MIGRATIONS):
             with self.database.write() as connection:
-                schema.migrate(connection, schema.MIGRATIONS)
+                migrations.migrate(connection, migrations.MIGRATIONS)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -80,7 +80,7 @@ def require_unused(url: str) -> None:
     database = PostgreSQL(url, read_only=True)
     try:
         with database.read() as connection:
-            used = schema.version(connection)
+            used = migrations.version(connection)
     finally:
         database.close()
     if used:

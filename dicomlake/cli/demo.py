@@ -76,7 +76,7 @@ What to type next
   {program} query Modality=CT 'SliceThickness<2' --lake {folder}
   {program} ls refused --lake {folder}
   {program} verify --deep --lake {folder}
-  make lab     (JupyterLab on this lake, with notebooks/01-first-lake.ipynb)
+  make lab     (JupyterLab on this lake, with notebooks/00-tour.ipynb)
   {python} -c "import dicomlake as dl; print(dl.open('{folder}').series())\""""
     )
 

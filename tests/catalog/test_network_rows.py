@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 import dicomlake
-from dicomlake.catalog import network, reader, schema
+from dicomlake.catalog import migrations, network, reader, schema
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.errors import CatalogError
 from dicomlake.ingest.arriving import Arrivals
@@ -230,7 +230,7 @@ def test_a_catalog_of_schema_5_gets_the_tables_and_can_be_rebuilt_from(tmp_path:
     catalog = Catalog.open(tmp_path / "lake" / "catalog.sqlite")
     with catalog.read() as view:
         assert {table.name for table in schema.NETWORK} <= set(inspect(view).get_table_names())
-        assert schema.version(view) == 6
+        assert migrations.version(view) == 6
         assert network.arrivals(view) == []
     catalog.close()
 

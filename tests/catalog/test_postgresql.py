@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 import dicomlake
-from dicomlake.catalog import reader, schema
+from dicomlake.catalog import migrations, reader, schema
 from dicomlake.catalog.catalog import Catalog, require_unused
 from dicomlake.catalog.postgresql import PostgreSQL, server
 from dicomlake.errors import CatalogError, NotALake
@@ -307,7 +307,7 @@ def test_a_rebuild_does_not_wait_forever_for_a_reader(
     with other.read() as view:  # which has read nothing yet, and has no snapshot
         with pytest.raises(CatalogError, match="being read"):
             catalog.database.replace_with(fresh.database)
-        assert schema.version(view) == len(schema.MIGRATIONS)
+        assert migrations.version(view) == len(migrations.MIGRATIONS)
     catalog.close()
     other.close()
 
@@ -320,9 +320,9 @@ def test_a_migration_that_breaks_off_leaves_the_old_catalog(postgres_url: str) -
         raise RuntimeError("the power failed")
 
     with pytest.raises(RuntimeError, match="power"), catalog.database.write() as connection:
-        schema.migrate(connection, (*schema.MIGRATIONS, break_off))
+        migrations.migrate(connection, (*migrations.MIGRATIONS, break_off))
     with catalog.read() as view:
-        assert schema.version(view) == len(schema.MIGRATIONS)
+        assert migrations.version(view) == len(migrations.MIGRATIONS)
         assert not inspect(view).has_table("half")
     catalog.close()
 

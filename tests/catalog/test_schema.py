@@ -11,14 +11,14 @@ import pytest
 from sqlalchemy import Connection, inspect, text
 
 import dicomlake
-from dicomlake.catalog import reader, schema
+from dicomlake.catalog import migrations, reader, schema
 from dicomlake.catalog.catalog import Catalog
 from dicomlake.catalog.engine import sqlite_module
 from dicomlake.errors import CatalogError, SchemaTooNew
 from dicomlake.records import SeriesKey
 from tests.objects import ROOT, dicom, series
 
-TODAY = len(schema.MIGRATIONS)
+TODAY = len(migrations.MIGRATIONS)
 
 
 def add_a_column(connection: Connection) -> None:
@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 def version(catalog: Catalog) -> int:
     with catalog.read() as view:
-        return schema.version(view)
+        return migrations.version(view)
 
 
 def test_a_new_catalog_records_its_version(path: Path) -> None:
@@ -50,19 +50,19 @@ def test_a_new_catalog_records_its_version(path: Path) -> None:
 
 def test_a_catalog_one_version_behind_is_brought_up_to_date(path: Path) -> None:
     catalog = Catalog.open(path)
-    migrations = (*schema.MIGRATIONS, add_a_column)
+    steps = (*migrations.MIGRATIONS, add_a_column)
     with catalog.database.write() as connection:
-        assert schema.migrate(connection, migrations) == 1
+        assert migrations.migrate(connection, steps) == 1
     with catalog.read() as view:
-        assert schema.version(view) == TODAY + 1
+        assert migrations.version(view) == TODAY + 1
         assert "colour" in {column["name"] for column in inspect(view).get_columns("study")}
     with catalog.database.write() as connection:
-        assert schema.migrate(connection, migrations) == 0
+        assert migrations.migrate(connection, steps) == 0
     catalog.close()
 
 
 def test_opening_migrates(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_a_column))
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, add_a_column))
     catalog = Catalog.open(path)
     assert version(catalog) == TODAY + 1
     catalog.close()
@@ -71,9 +71,9 @@ def test_opening_migrates(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_migration_that_breaks_off_leaves_the_old_catalog(path: Path) -> None:
     catalog = Catalog.open(path)
     with pytest.raises(RuntimeError, match="power"), catalog.database.write() as connection:
-        schema.migrate(connection, (*schema.MIGRATIONS, break_off))
+        migrations.migrate(connection, (*migrations.MIGRATIONS, break_off))
     with catalog.read() as view:
-        assert schema.version(view) == TODAY
+        assert migrations.version(view) == TODAY
         assert not inspect(view).has_table("half")
     catalog.close()
 
